@@ -1,0 +1,34 @@
+# Every target sets up what it needs: `make demo` on a fresh machine is enough.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint bench clean
+
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --editable '.[worker,demo,dev]' --constraint constraints.txt
+	@touch $@
+
+demo: $(STAMP) ## set everything up and make a travelling video from four keyframes
+	$(BIN)/python examples/demo.py
+
+test: $(STAMP) ## set up and pass every test
+	$(BIN)/python -m pytest
+
+lint: $(STAMP) ## format, lint, types, import rules
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(STAMP) ## measure, with the peers in the same run
+	$(BIN)/python -m tests.benchmarks
+
+clean: ## remove what the targets made in this folder
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache out

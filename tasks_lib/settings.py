@@ -1,0 +1,74 @@
+"""What can be set from outside: environment variables with the prefix `UNITASK_`, read once a process."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+Seconds = Annotated[float, Field(gt=0)]
+
+
+class Settings(BaseSettings):
+    """Every field is the variable `UNITASK_<FIELD>`; durations are in seconds."""
+
+    model_config = SettingsConfigDict(env_prefix="UNITASK_", frozen=True)
+
+    home: Path = Path("~/.unitask").expanduser()
+    """Where the embedded Postgres, the stored media, the logs and Prefect's own files live."""
+
+    database_url: str = ""
+    """SQLAlchemy URL of the tasks database; empty means the embedded Postgres under `home`."""
+
+    storage_url: str = ""
+    """fsspec URL under which media are kept; empty means a folder under `home`."""
+
+    token: SecretStr | None = None
+    """The personal access token that Python callers and the command line use."""
+
+    service_key: SecretStr | None = None
+    """The key that may act for any project."""
+
+    lease_seconds: Seconds = 60
+    """How long a worker may be silent before its task can be claimed by another."""
+
+    heartbeat_seconds: Seconds = 5
+    """How often a worker extends its leases; keep it at a third of the lease or less."""
+
+    poll_seconds: Seconds = 1.5
+    """How long an idle worker waits for a wake-up before it looks by itself."""
+
+    idle_seconds: Seconds = 900
+    """After this long without work a worker flow ends, so that a pool can scale to zero."""
+
+    worker_max_tasks: Annotated[int, Field(ge=1)] = 500
+    """A worker flow run is renewed after so many tasks, so that its page stays readable."""
+
+    worker_max_seconds: Seconds = 6 * 3600
+    """A worker flow run is renewed after this long."""
+
+    gpu_slots: Annotated[int, Field(ge=1)] = 1
+    """Tasks that one gpu worker runs at once."""
+
+    api_slots: Annotated[int, Field(ge=1)] = 16
+    """API tasks that one api worker runs at once; orchestrators wait outside this bound."""
+
+    max_tasks_per_user: Annotated[int, Field(ge=1)] | None = None
+    """How many leases one user may hold at once in a pool; unset means no bound. Orchestrators do not count."""
+
+    credits_enforced: bool = False
+    """Whether a missing balance refuses a create; costs are recorded either way."""
+
+    @property
+    def resolved_storage_url(self) -> str:
+        """The storage URL in force, without a trailing slash."""
+        return (self.storage_url or f"file://{self.home.resolve() / 'storage'}").rstrip("/")
+
+
+@cache
+def get_settings() -> Settings:
+    """The settings of this process. Tests clear it with `get_settings.cache_clear()`."""
+    return Settings()
