@@ -263,17 +263,9 @@ def _socket_folder(home: Path, user: pwd.struct_passwd) -> Path:
         folder.mkdir(mode=0o755)
         os.chown(folder, user.pw_uid, user.pw_gid)
     found = folder.lstat()
-    if (
-        not stat.S_ISDIR(found.st_mode)
-        or found.st_uid != user.pw_uid
-        or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
-    ):
-        raise EmbeddedPostgresError(
-            f"`{folder}` must be a folder that only `{user.pw_name}` can write; remove it"
-        )
-    (folder / f"{name}.lock").unlink(
-        missing_ok=True
-    )  # same trap as the pid file; the server is known to be down
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != user.pw_uid or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise EmbeddedPostgresError(f"`{folder}` must be a folder that only `{user.pw_name}` can write; remove it")
+    (folder / f"{name}.lock").unlink(missing_ok=True)  # same trap as the pid file; the server is known to be down
     return folder
 
 
@@ -297,9 +289,7 @@ def _programs() -> Path:
     return Path(spec.submodule_search_locations[0]).resolve() / "pginstall" / "bin"
 
 
-def _run(
-    home: Path, user: pwd.struct_passwd, program: str, *arguments: str, data: Path | None = None
-) -> None:
+def _run(home: Path, user: pwd.struct_passwd, program: str, *arguments: str, data: Path | None = None) -> None:
     """Run a program of Postgres as the server's user."""
     root = os.geteuid() == 0
     # Output goes to a file: the server inherits it, and a pipe would never close.

@@ -1,0 +1,22 @@
+-- A task is done: status, generations and variants, credits, dependants, parent, all in this one transaction.
+-- To complete the same lease again changes nothing and answers the same.
+CREATE FUNCTION unitask.complete_task(
+    p_task_id uuid, p_lease_id bigint, p_output_location text, p_result jsonb, p_cost numeric DEFAULT NULL
+) RETURNS text[]
+LANGUAGE plpgsql AS $$
+DECLARE
+    v_task tasks;
+BEGIN
+    PERFORM FROM tasks WHERE id = p_task_id AND status = 'Complete' AND lease_id = p_lease_id;
+    IF FOUND THEN
+        RETURN '{}';
+    END IF;
+    v_task := unitask.require_lease(p_task_id, p_lease_id);
+    UPDATE tasks
+    SET status = 'Complete', leased_until = NULL, finished_at = clock_timestamp(), output_location = p_output_location,
+        result = p_result, cost = p_cost, error_kind = NULL, error_message = NULL
+    WHERE id = p_task_id;
+    PERFORM unitask.place_output(v_task, p_output_location, p_result);
+    PERFORM unitask.settle_credits(p_task_id, coalesce(p_cost, 0));
+    RETURN unitask.settle(p_task_id);
+END $$;

@@ -1,0 +1,27 @@
+-- Take back what silent workers hold. Runs inside every claim.
+CREATE FUNCTION unitask.rescue_tasks(p_limit integer DEFAULT 20) RETURNS integer
+LANGUAGE plpgsql AS $$
+DECLARE
+    v_id uuid;
+    v_task tasks;
+    v_count integer := 0;
+BEGIN
+    -- One rescuer at a time; the others have their own claim to make.
+    IF NOT EXISTS (SELECT FROM tasks WHERE status = 'Processing' AND leased_until < clock_timestamp())
+       OR NOT pg_try_advisory_xact_lock(hashtextextended('unitask.rescue', 0)) THEN
+        RETURN 0;
+    END IF;
+    FOR v_id IN
+        SELECT id FROM tasks WHERE status = 'Processing' AND leased_until < clock_timestamp()
+        ORDER BY leased_until LIMIT p_limit
+    LOOP
+        PERFORM unitask.lock_family(v_id);
+        -- Read again under the lock: the holder may have completed, or extended its lease, meanwhile.
+        SELECT * INTO v_task FROM tasks WHERE id = v_id;
+        CONTINUE WHEN v_task.id IS NULL OR v_task.status <> 'Processing' OR v_task.leased_until >= clock_timestamp();
+        PERFORM unitask.release_task(
+            v_task, 'worker_lost', format('worker %s was silent for too long', v_task.worker_id), true, NULL);
+        v_count := v_count + 1;
+    END LOOP;
+    RETURN v_count;
+END $$;

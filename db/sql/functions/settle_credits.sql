@@ -1,0 +1,11 @@
+-- Settle a task's hold once: capture p_cost and give back the rest, or release all of it when p_cost is null.
+-- A capture never takes more than was held.
+CREATE FUNCTION unitask.settle_credits(p_task_id uuid, p_cost numeric) RETURNS void
+LANGUAGE sql AS $$
+    INSERT INTO credit_ledger (user_id, task_id, kind, amount, life)
+    SELECT l.user_id, l.task_id, CASE WHEN p_cost IS NULL THEN 'release' ELSE 'capture' END,
+           greatest(0, -l.amount - coalesce(p_cost, 0)), l.life
+    FROM tasks t JOIN credit_ledger l ON l.task_id = t.id AND l.kind = 'hold' AND l.life = t.retries
+    WHERE t.id = p_task_id AND NOT EXISTS (
+        SELECT FROM credit_ledger s WHERE s.task_id = t.id AND s.life = t.retries AND s.kind IN ('capture', 'release'))
+$$;
