@@ -18,7 +18,18 @@ TaskError                       retried  charged  HTTP  what it means
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import ClassVar
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why one row of a batch was refused; `index` counts the rows from 0, `kind` is an error's `kind`."""
+
+    index: int
+    field: str | None
+    kind: str
+    message: str
 
 
 class TaskError(Exception):
@@ -26,6 +37,8 @@ class TaskError(Exception):
 
     http_status: ClassVar[int] = 500
     retryable: bool = False
+    refusals: tuple[Refusal, ...] = ()
+    """For a batch: every row that was refused. Nothing of the batch was stored."""
 
     @property
     def kind(self) -> str:
@@ -98,6 +111,10 @@ class DatabaseError(TaskError):
 
     http_status = 503
     retryable = True
+
+    def __init__(self, message: str, sqlstate: str | None = None) -> None:
+        super().__init__(message)
+        self.sqlstate = sqlstate
 
 
 class ProviderError(TaskError):

@@ -1,0 +1,1 @@
+"""Groups of parameters that task types share: each name, range and default is written here once."""

@@ -1,0 +1,139 @@
+"""The one way to the database: a pool for this process, and our errors in place of the driver's."""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache, wraps
+from typing import Any, ParamSpec, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy import Connection, Engine
+
+from db import embedded
+from db.engine import create_engine
+from tasks_lib import errors
+from tasks_lib.settings import get_settings
+
+DATABASE_NAME = "unitask"
+DEADLOCK = "40P01"
+DEADLOCK_RETRIES = 5
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+# SQLSTATEs that the functions of db/sql raise. UT005 carries a list of refusals in its detail.
+_STATES: dict[str, type[errors.TaskError]] = {
+    "UT001": errors.LeaseLostError,
+    "UT002": errors.NotFoundError,
+    "UT003": errors.ConflictError,
+    "UT004": errors.InsufficientCreditsError,
+}
+_KINDS: dict[str, type[errors.TaskError]] = {
+    "validation": errors.TaskValidationError,
+    "not_found": errors.NotFoundError,
+    "conflict": errors.ConflictError,
+}
+
+
+def database_url() -> str:
+    """The URL of the tasks database: `UNITASK_DATABASE_URL`, or the embedded server's if that is empty."""
+    settings = get_settings()
+    if settings.database_url:
+        return sa.make_url(settings.database_url).set(drivername="postgresql+psycopg").render_as_string(False)
+    try:
+        server = embedded.database_url(settings.home)
+    except embedded.EmbeddedPostgresError as error:
+        raise errors.DatabaseError(f"{error}; or set UNITASK_DATABASE_URL to a Postgres of your own") from None
+    return sa.make_url(server).set(database=DATABASE_NAME).render_as_string(False)
+
+
+@cache
+def get_engine() -> Engine:
+    """This process's pool. Tests clear it with `get_engine.cache_clear()`."""
+    return create_engine(database_url())
+
+
+@contextmanager
+def transaction() -> Iterator[Connection]:
+    """One transaction: committed at the end of the block, rolled back by any exception, which becomes one of ours."""
+    with translated(), get_engine().begin() as connection:
+        yield connection
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turn the driver's exceptions into the error tree; the statement and its values stay out of the text."""
+    try:
+        yield
+    except sa.exc.DBAPIError as error:
+        raise translate(error) from None
+    except sa.exc.TimeoutError:
+        raise errors.DatabaseError("no free connection to Postgres in time") from None
+
+
+def translate(error: sa.exc.DBAPIError) -> errors.TaskError:
+    """The error of the tree that a driver's exception stands for."""
+    diagnosis = getattr(error.orig, "diag", None)
+    state = getattr(error.orig, "sqlstate", None)
+    message = getattr(diagnosis, "message_primary", None) or str(error.orig).strip()
+    if state == "UT005" and diagnosis is not None:
+        return refused([errors.Refusal(**row) for row in json.loads(diagnosis.message_detail)])
+    if cls := _STATES.get(state or ""):
+        return cls(message)
+    return errors.DatabaseError(message, state)
+
+
+def refused(refusals: list[errors.Refusal]) -> errors.TaskError:
+    """One exception for a refused batch: of the first refusal's class, naming every row."""
+    first = refusals[0]
+    text = first.message
+    if len(refusals) > 1:
+        text = "; ".join(f"row {r.index}: {r.message}" for r in refusals)
+    cls = _KINDS[first.kind]
+    error = errors.TaskValidationError(text, first.field) if cls is errors.TaskValidationError else cls(text)
+    error.refusals = tuple(refusals)
+    return error
+
+
+def retry_deadlocks(function: Callable[P, T]) -> Callable[P, T]:
+    """Run a whole-transaction function again when Postgres chose it as the victim of a dead-lock.
+
+    Locks are taken from parent to child; only dependencies between two trees can still cross.
+    """
+
+    @wraps(function)
+    def run(*args: P.args, **kwargs: P.kwargs) -> T:
+        for attempt in range(DEADLOCK_RETRIES):
+            try:
+                return function(*args, **kwargs)
+            except errors.DatabaseError as error:
+                if error.sqlstate != DEADLOCK or attempt == DEADLOCK_RETRIES - 1:
+                    raise
+                time.sleep(random.uniform(0, 0.02 * 2**attempt))
+        raise AssertionError("unreachable")
+
+    return run
+
+
+@retry_deadlocks
+def call(function: str, **arguments: Any) -> list[dict[str, Any]]:
+    """Call a function of the schema `unitask` in a transaction of its own; rows come as dictionaries."""
+    with transaction() as connection:
+        return call_in(connection, function, **arguments)
+
+
+def call_in(connection: Connection, function: str, **arguments: Any) -> list[dict[str, Any]]:
+    """Call a function of the schema `unitask` inside the caller's transaction."""
+    named = ", ".join(f"{name} => :{name}" for name in arguments)
+    statement = sa.text(f"SELECT * FROM unitask.{function}({named})")  # noqa: S608  names from our code, values bound
+    return [dict(row) for row in connection.execute(statement, arguments).mappings()]
+
+
+def scalar(function: str, **arguments: Any) -> Any:
+    """Call a function that answers one value."""
+    (row,) = call(function, **arguments)
+    return next(iter(row.values()))

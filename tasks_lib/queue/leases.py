@@ -1,0 +1,202 @@
+"""Thin calls of the SQL functions that move a claimed task. What they do stands in db/sql/functions."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any, NamedTuple
+from uuid import UUID
+
+import sqlalchemy as sa
+
+from db import tables
+from tasks_lib import database
+from tasks_lib.errors import LeaseLostError, TaskError
+from tasks_lib.queue import wakeup
+from tasks_lib.settings import get_settings
+
+ERROR_TEXT_LIMIT = 2_000
+
+
+class Lease(NamedTuple):
+    """The right to work on a task: good while no newer one was given."""
+
+    task_id: UUID
+    lease_id: int
+
+
+@dataclass(frozen=True)
+class ClaimedTask:
+    """A task as its worker gets it. `inputs` are its dependencies' outputs, by child key (or id)."""
+
+    id: UUID
+    task_type: str
+    project_id: UUID
+    run_type: str
+    params: dict[str, Any]
+    model: str | None
+    parent_task_id: UUID | None
+    child_key: str | None
+    lease_id: int
+    attempt: int
+    max_attempts: int
+    deadline_seconds: int
+    previous_flow_run_id: UUID | None
+    inputs: dict[str, dict[str, Any]]
+
+    @property
+    def lease(self) -> Lease:
+        """What every report about this task must carry."""
+        return Lease(self.id, self.lease_id)
+
+    @property
+    def name(self) -> str:
+        """How people see it: the type and the first eight digits of the id."""
+        return f"{self.task_type} {str(self.id)[:8]}"
+
+
+@dataclass(frozen=True)
+class Output:
+    """What a task leaves behind: a storage key, and facts about it (`media`, `provenance`, ...) as JSON."""
+
+    location: str | None
+    result: dict[str, Any] = field(default_factory=dict)
+    cost: Decimal | None = None
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a task is; `percent` from 0 to 100."""
+
+    percent: float
+    step: int | None = None
+    total_steps: int | None = None
+    message: str | None = None
+    preview_key: str | None = None
+
+
+def claim(
+    run_type: str,
+    worker_id: str,
+    limit: int = 1,
+    models: Sequence[str] = (),
+    *,
+    hosted: bool = False,
+    task_id: UUID | None = None,
+) -> list[ClaimedTask]:
+    """Take up to `limit` tasks of a pool, each under a new lease; `hosted` asks for orchestrators instead of work.
+
+    With `task_id`, that very task or nothing.
+    """
+    settings = get_settings()
+    rows = database.call(
+        "claim_tasks",
+        p_run_type=run_type,
+        p_worker_id=worker_id,
+        p_limit=limit,
+        p_lease_seconds=settings.lease_seconds,
+        p_models=list(models),
+        p_hosted=hosted,
+        p_user_cap=settings.max_tasks_per_user,
+        p_task_id=task_id,
+    )
+    return [ClaimedTask(**row) for row in rows]
+
+
+def heartbeat(worker_id: str, leases: Sequence[Lease], models: Sequence[str] = ()) -> set[Lease]:
+    """Extend leases, and answer those that are lost: cancelled, or given to another worker."""
+    rows = database.call(
+        "heartbeat",
+        p_worker_id=worker_id,
+        p_task_ids=[lease.task_id for lease in leases],
+        p_lease_ids=[lease.lease_id for lease in leases],
+        p_lease_seconds=get_settings().lease_seconds,
+        p_models=list(models),
+    )
+    kept = {row["task_id"] for row in rows}
+    return {lease for lease in leases if lease.task_id not in kept}
+
+
+def report_progress(lease: Lease, progress: Progress) -> None:
+    """Store how far a task is. Raises `LeaseLostError` when the task is no longer the caller's."""
+    alive = database.scalar(
+        "report_progress",
+        p_task_id=lease.task_id,
+        p_lease_id=lease.lease_id,
+        p_percent=min(100.0, max(0.0, progress.percent)),
+        p_step=progress.step,
+        p_total_steps=progress.total_steps,
+        p_message=progress.message,
+        p_preview_key=progress.preview_key,
+    )
+    if not alive:
+        raise LeaseLostError(f"lease {lease.lease_id} of task {lease.task_id} is over")
+
+
+def complete(lease: Lease, output: Output) -> None:
+    """Finish a task with its output, in one transaction with all that follows from it; repeating changes nothing."""
+    wakeup.notify(
+        database.scalar(
+            "complete_task",
+            p_task_id=lease.task_id,
+            p_lease_id=lease.lease_id,
+            p_output_location=output.location,
+            p_result=json.dumps(output.result),
+            p_cost=output.cost,
+        )
+    )
+
+
+def fail(lease: Lease, error: TaskError) -> None:
+    """Report that a task could not be done; the error's `retryable` decides whether it gets another try."""
+    wakeup.notify(
+        database.scalar(
+            "fail_task",
+            p_task_id=lease.task_id,
+            p_lease_id=lease.lease_id,
+            p_error_kind=error.kind,
+            p_error_message=str(error)[:ERROR_TEXT_LIMIT],
+            p_retryable=error.retryable,
+            p_retry_after=getattr(error, "retry_after", None),
+        )
+    )
+
+
+def give_back(lease: Lease) -> None:
+    """Hand back a task that this worker will not finish; it is claimable at once and the attempt is not counted."""
+    wakeup.notify(database.scalar("return_task", p_task_id=lease.task_id, p_lease_id=lease.lease_id))
+
+
+def plant(lease: Lease, rows: Sequence[dict[str, Any]]) -> None:
+    """Insert an orchestrator's children, all in one transaction; those that are there already are adopted."""
+    created = database.call(
+        "plant_children", p_task_id=lease.task_id, p_lease_id=lease.lease_id, p_rows=json.dumps(rows)
+    )
+    wakeup.notify({row["run_type"] for row in created if row["created"]})
+
+
+def register_worker(worker_id: str, run_type: str, slots: int, flow_run_id: UUID | None = None) -> None:
+    """Announce a worker; its heartbeats keep it on the list of the living."""
+    with database.transaction() as connection:
+        connection.execute(
+            sa.insert(tables.workers).values(
+                id=worker_id,
+                run_type=run_type,
+                host=socket.gethostname(),
+                pid=os.getpid(),
+                slots=slots,
+                flow_run_id=flow_run_id,
+            )
+        )
+
+
+def retire_worker(worker_id: str) -> None:
+    """Take a worker off the list of the living."""
+    with database.transaction() as connection:
+        connection.execute(
+            sa.update(tables.workers).where(tables.workers.c.id == worker_id).values(stopped_at=sa.func.now())
+        )

@@ -1,0 +1,82 @@
+"""What a task type is: its parameters, where it runs, what it costs, what executes it. One module declares one type."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any, Generic, Literal, TypeVar
+from uuid import UUID
+
+from tasks_lib.params.base import ParamGroup
+
+RunType = Literal["gpu", "api"]
+Category = Literal["generation", "processing", "orchestration", "utility"]
+
+
+class TaskParams(ParamGroup):
+    """Parameters of a task type: shared groups composed by inheritance, and the type's own fields."""
+
+
+P = TypeVar("P", bound=TaskParams)
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """What a type may use to prepare its row; everything in it was checked to belong to the caller."""
+
+    project_id: UUID
+    resolution: Callable[[str | None], str]
+    """The size that a request without one gets, from the project's aspect ratio."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What is stored of a valid request. `placement` says where the result goes; see db/sql/functions/place_output.sql."""
+
+    params: dict[str, Any]
+    placement: dict[str, Any] | None = None
+    model: str | None = None
+    hold: Decimal = Decimal(0)
+    """Credits that the task and all its children can cost at the most."""
+
+
+@dataclass(frozen=True)
+class Child:
+    """A task that an orchestrator plants; `after` names the children (by key) that it waits for."""
+
+    key: str
+    task_type: str
+    params: dict[str, Any]
+    after: Sequence[str] = ()
+    placement: dict[str, Any] | None = None
+    model: str | None = None
+    hold: Decimal = Decimal(0)
+
+
+@dataclass(frozen=True)
+class TaskType(Generic[P]):
+    """One task type. Times are in seconds, prices in credits."""
+
+    name: str
+    params: type[P]
+    run_type: RunType
+    category: Category
+    display_name: str
+    description: str
+    prepare: Callable[[P, Preparation], Prepared]
+    execute: Callable[[Any], Any] | None = None
+    """Makes the output of a leaf; it imports its engine when it runs, so that creating never pays for it."""
+    plan: Callable[[dict[str, Any], dict[str, Any] | None], list[Child]] | None = None
+    """The children of an orchestrator, from its stored params and placement: pure."""
+    public: bool = True
+    """Whether people may create it; children of orchestrators are not."""
+    base_cost_per_second: Decimal = Decimal("0.0278")
+    billing_type: Literal["per_second", "per_unit"] = "per_second"
+    unit_cost: Decimal | None = None
+    cost_factors: Mapping[str, Any] = field(default_factory=dict)
+    tool_type: str | None = None
+    content_type: Literal["image", "video"] | None = None
+    max_attempts: int = 3
+    deadline_seconds: int = 3600
+    is_active: bool = True

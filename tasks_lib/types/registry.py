@@ -1,0 +1,71 @@
+"""All task types: every module of this package that declares a `TASK_TYPE`, and the table rows derived from them."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import pkgutil
+from functools import cache
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import Engine
+from sqlalchemy.dialects.postgresql import insert
+
+import tasks_lib.types
+from db import tables
+from tasks_lib.errors import TaskValidationError
+from tasks_lib.types.base import TaskType
+
+COLUMNS = (
+    "name",
+    "run_type",
+    "category",
+    "display_name",
+    "description",
+    "base_cost_per_second",
+    "cost_factors",
+    "is_active",
+    "billing_type",
+    "unit_cost",
+    "tool_type",
+    "content_type",
+    "max_attempts",
+    "deadline_seconds",
+)
+
+
+@cache
+def task_types() -> dict[str, TaskType[Any]]:
+    """Every declared type by its name."""
+    found: dict[str, TaskType[Any]] = {}
+    for module in pkgutil.iter_modules(tasks_lib.types.__path__):
+        declared = getattr(importlib.import_module(f"tasks_lib.types.{module.name}"), "TASK_TYPE", None)
+        if declared is not None:
+            assert declared.name not in found, f"two modules declare the task type `{declared.name}`"
+            found[declared.name] = declared
+    return found
+
+
+def get_task_type(name: str) -> TaskType[Any]:
+    """The type of that name. Raises `TaskValidationError` with the nearest known name."""
+    known = task_types()
+    if name in known:
+        return known[name]
+    near = difflib.get_close_matches(str(name), known, n=1)
+    hint = f"; did you mean `{near[0]}`?" if near else f"; known are {', '.join(sorted(known))}"
+    raise TaskValidationError(f"there is no task type `{name}`{hint}", "task_type")
+
+
+def sync(engine: Engine) -> None:
+    """Write the declared types into `task_types`; rows of types that are gone become inactive."""
+    rows = [{column: getattr(declared, column) for column in COLUMNS} for declared in task_types().values()]
+    statement = insert(tables.task_types).values(rows)
+    updated = {column: statement.excluded[column] for column in COLUMNS if column != "name"}
+    with engine.begin() as connection:
+        connection.execute(statement.on_conflict_do_update(index_elements=["name"], set_=updated))
+        connection.execute(
+            sa.update(tables.task_types)
+            .where(tables.task_types.c.name.not_in(list(task_types())))
+            .values(is_active=False)
+        )
