@@ -1,0 +1,86 @@
+"""Unitask's library. What callers use is here; the first use of a name loads its module, and nothing before."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tasks_lib.client import (
+        Task,
+        cancel_task,
+        get_task,
+        list_tasks,
+        retry_task,
+        upload_media,
+        wait_for_task,
+        watch_task,
+    )
+    from tasks_lib.creation import (
+        Dependency,
+        TaskCreated,
+        TaskRequest,
+        create_task,
+        create_tasks,
+        expand_array_to_count,
+        generate_run_id,
+        generate_task_id,
+        resolve_project_resolution,
+        validate_required_fields,
+    )
+    from tasks_lib.helpers import create_travel_between_images_task
+
+_HOMES = {
+    "tasks_lib.client": (
+        "Task",
+        "cancel_task",
+        "get_task",
+        "list_tasks",
+        "retry_task",
+        "upload_media",
+        "wait_for_task",
+        "watch_task",
+    ),
+    "tasks_lib.creation": (
+        "Dependency",
+        "TaskCreated",
+        "TaskRequest",
+        "create_task",
+        "create_tasks",
+        "expand_array_to_count",
+        "generate_run_id",
+        "generate_task_id",
+        "resolve_project_resolution",
+        "validate_required_fields",
+    ),
+    "tasks_lib.helpers": ("create_travel_between_images_task",),
+}
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "Dependency",
+    "Task",
+    "TaskCreated",
+    "TaskRequest",
+    "cancel_task",
+    "create_task",
+    "create_tasks",
+    "create_travel_between_images_task",
+    "expand_array_to_count",
+    "generate_run_id",
+    "generate_task_id",
+    "get_task",
+    "list_tasks",
+    "resolve_project_resolution",
+    "retry_task",
+    "upload_media",
+    "validate_required_fields",
+    "wait_for_task",
+    "watch_task",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module `tasks_lib` has no attribute `{name}`")
+    return getattr(importlib.import_module(_HOME_OF[name]), name)

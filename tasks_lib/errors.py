@@ -42,8 +42,8 @@ class TaskError(Exception):
 
     @property
     def kind(self) -> str:
-        """The stable name that is stored with a failed task, for example `engine` for `EngineError`."""
-        return _snake(type(self).__name__.removesuffix("Error"))
+        """The stable name that is stored with a failed task: `engine` for `EngineError`, `validation`, ..."""
+        return _snake(type(self).__name__.removesuffix("Error").removeprefix("Task") or "Task")
 
 
 class TaskValidationError(TaskError):

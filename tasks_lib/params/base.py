@@ -31,7 +31,7 @@ class ParamGroup(BaseModel):
 
     @classmethod
     def parse(cls, params: Mapping[str, Any] | BaseModel) -> Self:
-        """Validate a request. Raises `TaskValidationError`: its field is the first that is wrong, its text names all."""
+        """Validate a request. Raises `TaskValidationError`: its field is the first wrong one, its text names all."""
         given = params.model_dump(exclude_unset=True) if isinstance(params, BaseModel) else params
         if not isinstance(given, Mapping):
             raise TaskValidationError(f"parameters must be an object, not {type(given).__name__}", "params")

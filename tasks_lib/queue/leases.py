@@ -38,6 +38,7 @@ class ClaimedTask:
     project_id: UUID
     run_type: str
     params: dict[str, Any]
+    placement: dict[str, Any] | None
     model: str | None
     parent_task_id: UUID | None
     child_key: str | None

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Generic, Literal, TypeVar
 from uuid import UUID
 
 from tasks_lib.params.base import ParamGroup
+from tasks_lib.planning.children import Child
 
 RunType = Literal["gpu", "api"]
 Category = Literal["generation", "processing", "orchestration", "utility"]
@@ -32,26 +33,11 @@ class Preparation:
 
 @dataclass(frozen=True)
 class Prepared:
-    """What is stored of a valid request. `placement` says where the result goes; see db/sql/functions/place_output.sql."""
+    """What is stored of a valid request. `placement` says where the result goes; see place_output.sql."""
 
     params: dict[str, Any]
     placement: dict[str, Any] | None = None
     model: str | None = None
-    hold: Decimal = Decimal(0)
-    """Credits that the task and all its children can cost at the most."""
-
-
-@dataclass(frozen=True)
-class Child:
-    """A task that an orchestrator plants; `after` names the children (by key) that it waits for."""
-
-    key: str
-    task_type: str
-    params: dict[str, Any]
-    after: Sequence[str] = ()
-    placement: dict[str, Any] | None = None
-    model: str | None = None
-    hold: Decimal = Decimal(0)
 
 
 @dataclass(frozen=True)
@@ -74,9 +60,16 @@ class TaskType(Generic[P]):
     base_cost_per_second: Decimal = Decimal("0.0278")
     billing_type: Literal["per_second", "per_unit"] = "per_second"
     unit_cost: Decimal | None = None
+    estimate_seconds: Callable[[dict[str, Any]], float] = lambda _: 60.0
+    """From stored params: how long it may run, for the hold of a time-priced task."""
     cost_factors: Mapping[str, Any] = field(default_factory=dict)
     tool_type: str | None = None
     content_type: Literal["image", "video"] | None = None
     max_attempts: int = 3
     deadline_seconds: int = 3600
     is_active: bool = True
+
+
+def as_given(params: TaskParams, _: Preparation) -> Prepared:
+    """Store the parameters as they are, and put no result anywhere: for children, whose plan says where."""
+    return Prepared(params.model_dump(mode="json"))

@@ -6,17 +6,19 @@ CREATE FUNCTION unitask.complete_task(
 LANGUAGE plpgsql AS $$
 DECLARE
     v_task tasks;
+    v_cost numeric;
 BEGIN
     PERFORM FROM tasks WHERE id = p_task_id AND status = 'Complete' AND lease_id = p_lease_id;
     IF FOUND THEN
         RETURN '{}';
     END IF;
     v_task := unitask.require_lease(p_task_id, p_lease_id);
+    v_cost := coalesce(p_cost, unitask.cost_of(v_task), 0);
     UPDATE tasks
     SET status = 'Complete', leased_until = NULL, finished_at = clock_timestamp(), output_location = p_output_location,
-        result = p_result, cost = p_cost, error_kind = NULL, error_message = NULL
+        result = p_result, cost = v_cost, error_kind = NULL, error_message = NULL
     WHERE id = p_task_id;
     PERFORM unitask.place_output(v_task, p_output_location, p_result);
-    PERFORM unitask.settle_credits(p_task_id, coalesce(p_cost, 0));
+    PERFORM unitask.settle_credits(p_task_id, v_cost);
     RETURN unitask.settle(p_task_id);
 END $$;

@@ -72,6 +72,11 @@ BEGIN
     FROM unitask.task_rows(p_rows) r
     WHERE v_new[r.index + 1] AND r.placement ->> 'as' = 'placeholder';
 
+    INSERT INTO shot_generations (shot_id, generation_id)
+    SELECT (r.placement ->> 'shot_id')::uuid, (r.placement ->> 'generation_id')::uuid
+    FROM unitask.task_rows(p_rows) r
+    WHERE v_new[r.index + 1] AND r.placement ->> 'as' = 'placeholder' AND r.placement ? 'shot_id';
+
     PERFORM unitask.hold_credits(p_rows, v_ids, v_new, p_enforce_credits);
     PERFORM unitask.add_edges(p_rows, v_ids, v_new);
 

@@ -1,7 +1,7 @@
 -- Progress and preview of a running task, in a table of their own so that the task's row stays still.
 -- Answers whether the lease is still good.
 CREATE FUNCTION unitask.report_progress(
-    p_task_id uuid, p_lease_id bigint, p_percent real, p_step integer, p_total_steps integer, p_message text,
+    p_task_id uuid, p_lease_id bigint, p_percent double precision, p_step integer, p_total_steps integer, p_message text,
     p_preview_key text
 ) RETURNS boolean
 LANGUAGE plpgsql AS $$

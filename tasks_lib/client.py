@@ -1,0 +1,199 @@
+"""What callers do with tasks after their creation: look, wait, cancel, retry; and bring media."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import sqlalchemy as sa
+from pydantic import SecretStr
+
+from db import tables
+from tasks_lib import database, storage
+from tasks_lib.auth import Caller, authenticate, require_project
+from tasks_lib.errors import NotFoundError, TaskValidationError
+from tasks_lib.queue import wakeup
+
+FINAL = frozenset({"Complete", "Failed", "Cancelled"})
+POLL_SECONDS = 0.5
+MAX_UPLOAD_BYTES = 2 << 30
+
+Token = str | SecretStr | None
+
+
+@dataclass(frozen=True)
+class Task:
+    """A task as its owner sees it. `percent` is from 0 to 100; for a parent, the mean of its children."""
+
+    id: UUID
+    project_id: UUID
+    task_type: str
+    status: str
+    params: dict[str, Any]
+    priority: int
+    parent_task_id: UUID | None
+    child_key: str | None
+    attempt: int
+    max_attempts: int
+    output_location: str | None
+    result: dict[str, Any] | None
+    error_kind: str | None
+    error_message: str | None
+    cost: Decimal | None
+    flow_run_id: UUID | None
+    task_run_id: UUID | None
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    percent: float
+    message: str | None
+
+    @property
+    def is_final(self) -> bool:
+        """Whether it has ended, one way or the other."""
+        return self.status in FINAL
+
+    @property
+    def output_url(self) -> str | None:
+        """Where the output lies, as an fsspec URL."""
+        return storage.url(self.output_location) if self.output_location else None
+
+
+def get_task(task_id: UUID | str, *, token: Token = None) -> Task:
+    """One task. Raises `NotFoundError` for a missing one and for one of somebody else."""
+    found = _select(authenticate(token), tables.tasks.c.id == _id(task_id))
+    if not found:
+        raise NotFoundError(f"there is no task {task_id}")
+    return found[0]
+
+
+def list_tasks(
+    *,
+    project_id: UUID | str | None = None,
+    status: str | None = None,
+    task_type: str | None = None,
+    parent_task_id: UUID | str | None = None,
+    limit: int = 50,
+    token: Token = None,
+) -> list[Task]:
+    """The caller's tasks, newest first; children of a parent in the order of their creation."""
+    t = tables.tasks
+    filters = []
+    if project_id is not None:
+        filters.append(t.c.project_id == _id(project_id))
+    if status is not None:
+        filters.append(t.c.status == status)
+    if task_type is not None:
+        filters.append(t.c.task_type == task_type)
+    if parent_task_id is not None:
+        filters.append(t.c.parent_task_id == _id(parent_task_id))
+    order = [t.c.created_at, t.c.child_key] if parent_task_id is not None else [t.c.created_at.desc(), t.c.id.desc()]
+    return _select(authenticate(token), *filters, order=order, limit=limit)
+
+
+def wait_for_task(task_id: UUID | str, *, timeout: float | None = None, token: Token = None) -> Task:
+    """Wait until a task has ended, and return it. Raises `TimeoutError` after `timeout` seconds."""
+    return deque(watch_task(task_id, timeout=timeout, token=token), maxlen=1).pop()
+
+
+def watch_task(task_id: UUID | str, *, timeout: float | None = None, token: Token = None) -> Iterator[Task]:
+    """Yield a task whenever its status or progress has changed, ending with its final state."""
+    until = None if timeout is None else time.monotonic() + timeout
+    last: Task | None = None
+    while True:
+        task = get_task(task_id, token=token)
+        if task != last:
+            last = task
+            yield task
+        if task.is_final:
+            return
+        if until is not None and time.monotonic() > until:
+            raise TimeoutError(f"task {task_id} is {task.status} after {timeout} seconds")
+        time.sleep(POLL_SECONDS)
+
+
+def cancel_task(task_id: UUID | str, *, reason: str = "cancelled by its owner", token: Token = None) -> list[UUID]:
+    """Cancel a task and all below it that has not ended, and return what was cancelled.
+
+    What runs at this moment stops within a heartbeat of its worker.
+    """
+    caller = authenticate(token)
+    caller.require("tasks:cancel")
+    (task,) = _select(caller, tables.tasks.c.id == _id(task_id)) or [None]
+    if task is None:
+        raise NotFoundError(f"there is no task {task_id}")
+    cancelled: list[UUID] = database.scalar("cancel_task", p_task_id=task.id, p_reason=reason)
+    return cancelled
+
+
+def retry_task(task_id: UUID | str, *, token: Token = None) -> list[UUID]:
+    """Bring a failed or cancelled task back, with what depends on it, and return what will run again.
+
+    Raises `ConflictError` for a task that has not failed and was not cancelled.
+    """
+    caller = authenticate(token)
+    caller.require("tasks:create")
+    (task,) = _select(caller, tables.tasks.c.id == _id(task_id)) or [None]
+    if task is None:
+        raise NotFoundError(f"there is no task {task_id}")
+    again: list[UUID] = database.scalar("retry_task", p_task_id=task.id)
+    wakeup.notify(["gpu", "api"])
+    return again
+
+
+def upload_media(path: str | Path, *, project_id: UUID | str, token: Token = None) -> str:
+    """Store a picture or clip in a project, and return the reference by which requests name it."""
+    project = require_project(authenticate(token), _id(project_id))
+    source = Path(path)
+    if not source.is_file():
+        raise TaskValidationError(f"there is no file `{source}`", "path")
+    if source.stat().st_size > MAX_UPLOAD_BYTES:
+        raise TaskValidationError(f"`{source.name}` has more than {MAX_UPLOAD_BYTES} bytes", "path")
+    key = storage.upload_key(project.id, source)
+    if not storage.exists(key):
+        storage.put(source, key)
+    return storage.reference(key)
+
+
+def _select(caller: Caller, *filters: sa.ColumnElement[bool], order: Any = (), limit: int = 1) -> list[Task]:
+    t, p, progress = tables.tasks, tables.projects, tables.task_progress
+    child = t.alias("child")
+    child_progress = progress.alias("child_progress")
+    own = sa.case((t.c.status == "Complete", 100.0), else_=sa.func.coalesce(progress.c.percent, 0.0))
+    of_children = (
+        sa.select(
+            sa.func.avg(
+                sa.case((child.c.status == "Complete", 100.0), else_=sa.func.coalesce(child_progress.c.percent, 0.0))
+            )
+        )
+        .select_from(child.outerjoin(child_progress, child_progress.c.task_id == child.c.id))
+        .where(child.c.parent_task_id == t.c.id)
+        .scalar_subquery()
+    )
+    columns = [t.c[name] for name in Task.__dataclass_fields__ if name in t.c]
+    statement = (
+        sa.select(*columns, sa.func.coalesce(of_children, own).label("percent"), progress.c.message)
+        .select_from(t.join(p, p.c.id == t.c.project_id).outerjoin(progress, progress.c.task_id == t.c.id))
+        .where(*filters)
+        .order_by(*order)
+        .limit(limit)
+    )
+    caller.require("tasks:read")
+    if not caller.is_service:
+        statement = statement.where(p.c.user_id == caller.user_id)
+    with database.transaction() as connection:
+        return [Task(**row) for row in connection.execute(statement).mappings()]
+
+
+def _id(value: UUID | str) -> UUID:
+    try:
+        return value if isinstance(value, UUID) else UUID(value)
+    except (ValueError, AttributeError, TypeError):
+        raise NotFoundError(f"there is nothing with the id {value!r}") from None

@@ -1,0 +1,320 @@
+"""Creating tasks: the one entry for every task type.
+
+    validate → authorise → prepare → store (one statement, one transaction) → wake the workers
+
+`create_task` and `create_tasks` do all of it; the `create-task` flow calls the same steps one by one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
+from typing import Any, Literal
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+
+from tasks_lib import database, storage
+from tasks_lib.auth import Caller, authenticate, require_project
+from tasks_lib.auth.callers import Project
+from tasks_lib.billing.cost import hold_for
+from tasks_lib.errors import NotFoundError, Refusal, TaskValidationError
+from tasks_lib.labels import generate_run_id, generate_task_id
+from tasks_lib.params.base import Resolution, field_path
+from tasks_lib.params.lists import expand_array_to_count
+from tasks_lib.queue import ClaimedTask, leases, wakeup
+from tasks_lib.settings import get_settings
+from tasks_lib.types.base import Preparation, Prepared, TaskParams, TaskType
+from tasks_lib.types.registry import get_task_type
+
+__all__ = [
+    "Dependency",
+    "TaskCreated",
+    "TaskRequest",
+    "create_task",
+    "create_tasks",
+    "expand_array_to_count",
+    "generate_run_id",
+    "generate_task_id",
+    "plant_children",
+    "resolve_project_resolution",
+    "store",
+    "validate",
+    "validate_required_fields",
+]
+
+# The size of a request without one, by the project's aspect ratio.
+ASPECT_RATIOS = {
+    "21:9": "1024x438",
+    "16:9": "902x508",
+    "4:3": "768x576",
+    "3:2": "768x512",
+    "1:1": "670x670",
+    "Square": "670x670",
+    "2:3": "512x768",
+    "3:4": "576x768",
+    "9:16": "508x902",
+    "9:21": "438x1024",
+}
+DEFAULT_ASPECT_RATIO = "1:1"
+MAX_BATCH = 20_000
+MAX_PARAMS_BYTES = 1_000_000
+
+
+class Dependency(BaseModel):
+    """A task that must end first. `policy` says what happens when it does not complete."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    task_id: UUID
+    policy: Literal["fail", "run_anyway"] = "fail"
+
+
+class TaskRequest(BaseModel):
+    """One task to create."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    task_type: str = Field(max_length=100)
+    params: dict[str, Any]
+    project_id: UUID
+    idempotency_key: str | None = Field(default=None, min_length=1, max_length=200)
+    depends_on: tuple[Dependency, ...] = ()
+    priority: int = Field(default=0, ge=-100, le=100)
+
+
+@dataclass(frozen=True)
+class TaskCreated:
+    """The answer to a create. `created` is false when the same request was stored before."""
+
+    task_id: UUID
+    status: str
+    task_type: str
+    created: bool
+
+
+@dataclass(frozen=True)
+class ValidRequest:
+    """A request whose parameters are known to be good."""
+
+    request: TaskRequest
+    task_type: TaskType[Any]
+    params: TaskParams
+    index: int = 0
+    request_hash: str = field(default="")
+
+
+def create_task(
+    task_type: str,
+    params: Mapping[str, Any] | BaseModel,
+    *,
+    project_id: UUID | str,
+    token: str | SecretStr | None = None,
+    idempotency_key: str | None = None,
+    depends_on: Sequence[UUID | str | Dependency] = (),
+    priority: int = 0,
+) -> TaskCreated:
+    """Validate, authorise and store one task, and wake the workers.
+
+    Repeating it with the same `idempotency_key` answers the first task; with another request under that key it
+    raises `ConflictError`. Raises `TaskValidationError`, `AuthenticationError`, `NotFoundError` and
+    `InsufficientCreditsError`; nothing is stored then.
+    """
+    request = {
+        "task_type": task_type,
+        "params": params,
+        "project_id": project_id,
+        "idempotency_key": idempotency_key,
+        "depends_on": depends_on,
+        "priority": priority,
+    }
+    return create_tasks([request], token=token)[0]
+
+
+def create_tasks(
+    requests: Sequence[TaskRequest | Mapping[str, Any]], *, token: str | SecretStr | None = None
+) -> list[TaskCreated]:
+    """Create a batch in one transaction: all of it, or none and an error whose `refusals` name every refused row."""
+    caller = authenticate(token)
+    valid = validate(requests)
+    return store(valid, caller)
+
+
+def validate(requests: Sequence[TaskRequest | Mapping[str, Any]]) -> list[ValidRequest]:
+    """Check a batch without a database. Raises for all rows that are wrong at once."""
+    if not 1 <= len(requests) <= MAX_BATCH:
+        raise TaskValidationError(f"a batch has 1 to {MAX_BATCH} tasks, not {len(requests)}", "requests")
+    valid: list[ValidRequest] = []
+    refusals: list[Refusal] = []
+    for index, given in enumerate(requests):
+        try:
+            valid.append(replace(_validate_one(given), index=index))
+        except TaskValidationError as error:
+            refusals.append(Refusal(index, error.field, error.kind, str(error)))
+    if refusals:
+        raise database.refused(refusals)
+    return valid
+
+
+def store(valid: Sequence[ValidRequest], caller: Caller) -> list[TaskCreated]:
+    """Authorise, prepare and insert validated requests for a caller, and wake the workers."""
+    caller.require("tasks:create")
+    projects = {id_: require_project(caller, id_) for id_ in {item.request.project_id for item in valid}}
+    rows = [_row(item, projects[item.request.project_id]) for item in valid]
+    answers = database.call("create_tasks", p_rows=json.dumps(rows), p_enforce_credits=get_settings().credits_enforced)
+    wakeup.notify({answer["run_type"] for answer in answers if answer["created"]})
+    return [
+        TaskCreated(answer["task_id"], answer["status"], item.request.task_type, answer["created"])
+        for item, answer in zip(valid, answers, strict=True)
+    ]
+
+
+def plant_children(task: ClaimedTask) -> None:
+    """Plan a claimed orchestrator and insert its children; those that an earlier host planted are adopted."""
+    declared = get_task_type(task.task_type)
+    assert declared.plan is not None, f"{task.task_type} plans nothing"
+    children = declared.plan(task.params, task.placement)
+    index = {child.key: i for i, child in enumerate(children)}
+    leases.plant(
+        task.lease,
+        [
+            {
+                "task_type": child.task_type,
+                "project_id": str(task.project_id),
+                "params": child.params,
+                "parent_task_id": str(task.id),
+                "child_key": child.key,
+                "placement": child.placement,
+                "model": child.model,
+                "hold": str(_hold(get_task_type(child.task_type), child.params, child.placement)),
+                "depends_on": [{"index": index[key]} for key in child.after],
+            }
+            for child in children
+        ],
+    )
+
+
+@dataclass(frozen=True)
+class ProjectResolution:
+    """A size in pixels, WIDTHxHEIGHT, and where it came from: an aspect ratio, or `custom`."""
+
+    resolution: str
+    aspect_ratio: str
+
+
+def resolve_project_resolution(
+    project_id: UUID | str, custom_resolution: str | None = None, *, token: str | SecretStr | None = None
+) -> ProjectResolution:
+    """The size that a request gets: its own if it has one, else the one of its project's aspect ratio."""
+    return _resolution(require_project(authenticate(token), _uuid(project_id, "project_id")), custom_resolution)
+
+
+def validate_required_fields(params: Mapping[str, Any], required_fields: Sequence[str]) -> None:
+    """Raise `TaskValidationError` for the first field that is missing, null, blank or an empty list."""
+    for name in required_fields:
+        value = params.get(name)
+        if value is None:
+            raise TaskValidationError(f"`{name}` is required", name)
+        if (isinstance(value, str) and not value.strip()) or (isinstance(value, list | tuple) and not value):
+            raise TaskValidationError(f"`{name}` cannot be empty", name)
+
+
+def _validate_one(given: TaskRequest | Mapping[str, Any]) -> ValidRequest:
+    request = given if isinstance(given, TaskRequest) else _request(given)
+    declared = get_task_type(request.task_type)
+    if not declared.public:
+        raise TaskValidationError(f"`{declared.name}` is made by its orchestrator and not by people", "task_type")
+    if not declared.is_active:
+        raise TaskValidationError(f"`{declared.name}` is switched off", "task_type")
+    params = declared.params.parse(request.params)
+    body = request.model_dump(mode="json", exclude={"params", "idempotency_key"})
+    body["params"] = params.model_dump(mode="json", exclude_unset=True)
+    text = json.dumps(body, sort_keys=True, separators=(",", ":"))
+    if len(text) > MAX_PARAMS_BYTES:
+        raise TaskValidationError(f"the parameters take more than {MAX_PARAMS_BYTES} bytes", "params")
+    return ValidRequest(request, declared, params, request_hash=hashlib.sha256(text.encode()).hexdigest())
+
+
+def _request(given: Mapping[str, Any]) -> TaskRequest:
+    values = dict(given)
+    if isinstance(values.get("params"), BaseModel):
+        values["params"] = values["params"].model_dump(mode="json", exclude_unset=True)
+    values["depends_on"] = [
+        {"task_id": item} if isinstance(item, UUID | str) else item for item in values.get("depends_on", ())
+    ]
+    try:
+        return TaskRequest.model_validate(values)
+    except ValidationError as error:
+        detail = error.errors()[0]
+        path = field_path(detail["loc"])
+        raise TaskValidationError(f"`{path}`: {detail['msg']}", path) from None
+
+
+def _row(item: ValidRequest, project: Project) -> dict[str, Any]:
+    _check_references(item.params, project.id)
+    prepared: Prepared = item.task_type.prepare(
+        item.params, Preparation(project.id, lambda custom: _resolution(project, custom).resolution)
+    )
+    return {
+        "task_type": item.task_type.name,
+        "project_id": str(project.id),
+        "params": prepared.params,
+        "priority": item.request.priority,
+        "model": prepared.model,
+        "placement": prepared.placement,
+        "idempotency_key": item.request.idempotency_key,
+        "request_hash": item.request_hash,
+        "hold": str(_hold(item.task_type, prepared.params, prepared.placement)),
+        "depends_on": [dependency.model_dump(mode="json") for dependency in item.request.depends_on],
+    }
+
+
+def _hold(declared: TaskType[Any], params: dict[str, Any], placement: dict[str, Any] | None) -> Decimal:
+    """What a task may cost at the most; a parent costs what its children cost, at their own prices."""
+    if declared.plan is None:
+        return hold_for(declared, declared.estimate_seconds(params))
+    children = declared.plan(params, placement)
+    return sum((_hold(get_task_type(c.task_type), c.params, c.placement) for c in children), Decimal(0))
+
+
+def _check_references(params: TaskParams, project_id: UUID) -> None:
+    """Every upload that a request names must be there, in the request's own project."""
+    for path, value in _strings(params.model_dump(mode="json")):
+        if value.startswith(storage.SCHEME) and not storage.exists(storage.key_of(value, project_id)):
+            raise NotFoundError(f"`{path}`: there is no upload `{value}`")
+
+
+def _strings(value: Any, path: str = "") -> list[tuple[str, str]]:
+    if isinstance(value, str):
+        return [(path, value)]
+    if isinstance(value, dict):
+        return [pair for key, item in value.items() for pair in _strings(item, f"{path}.{key}" if path else str(key))]
+    if isinstance(value, list):
+        return [pair for i, item in enumerate(value) for pair in _strings(item, f"{path}[{i}]")]
+    return []
+
+
+def _resolution(project: Project, custom: str | None) -> ProjectResolution:
+    if custom:
+        return ProjectResolution(_CustomResolution.check(custom), "custom")
+    ratio = project.aspect_ratio if project.aspect_ratio in ASPECT_RATIOS else DEFAULT_ASPECT_RATIO
+    assert ratio is not None
+    return ProjectResolution(ASPECT_RATIOS[ratio], ratio)
+
+
+class _CustomResolution(TaskParams):
+    resolution: Resolution
+
+    @classmethod
+    def check(cls, value: str) -> str:
+        return cls.parse({"resolution": value.strip()}).resolution
+
+
+def _uuid(value: UUID | str, name: str) -> UUID:
+    try:
+        return value if isinstance(value, UUID) else UUID(value)
+    except (ValueError, AttributeError, TypeError):
+        raise TaskValidationError(f"`{name}` must be a UUID, not {value!r}", name) from None

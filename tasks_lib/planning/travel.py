@@ -1,0 +1,103 @@
+"""The children of a travel: one segment for each pair of images, and the stitch that joins them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tasks_lib.planning.children import Child
+from tasks_lib.planning.timeline import Timeline
+
+STITCH = "stitch"
+
+
+def segment_key(index: int) -> str:
+    """The child key of a segment, and its place in every list."""
+    return f"segment_{index:03d}"
+
+
+def plan_travel(params: dict[str, Any], placement: dict[str, Any] | None) -> list[Child]:
+    """From an orchestrator's stored params to its children, in the order of their dependencies."""
+    details = params["orchestrator_details"]
+    timeline = Timeline.model_validate(params["timeline"])
+    chained = not details["independent_segments"]
+    generation_id = (placement or {}).get("generation_id")
+    images = details["image_urls"]
+
+    children = []
+    for segment in timeline.segments:
+        i = segment.index
+        place: dict[str, Any] = {
+            "as": "child",
+            "parent_generation_id": generation_id,
+            "child_order": i,
+            "type": "video",
+        }
+        if details["pair_shot_generation_ids"]:
+            place["pair_shot_generation_id"] = details["pair_shot_generation_ids"][i]
+        children.append(
+            Child(
+                key=segment_key(i),
+                task_type="travel_segment",
+                params={
+                    "segment_index": i,
+                    "start_image": images[i],
+                    "end_image": images[i + 1] if i + 1 < len(images) else None,
+                    "frames": segment.frames,
+                    "overlap_before": segment.overlap_before,
+                    "continues": chained and i > 0,
+                    "prompt": _prompt(details, i),
+                    "negative_prompt": details["negative_prompts"][i],
+                    "resolution": details["resolution"],
+                    "fps": timeline.fps,
+                    **{name: details[name] for name in _SHARED},
+                },
+                after=[segment_key(i - 1)] if chained and i else [],
+                placement=place if generation_id else None,
+                model=details["model_name"],
+            )
+        )
+    children.append(
+        Child(
+            key=STITCH,
+            task_type="travel_stitch",
+            params={
+                "segments": len(timeline.segments),
+                "overlaps": [segment.overlap_before for segment in timeline.segments[1:]],
+                "independent_segments": details["independent_segments"],
+                "fps": timeline.fps,
+                "total_frames": timeline.total_frames,
+                "keyframes": timeline.keyframes,
+            },
+            after=[child.key for child in children],
+            placement={
+                "as": "variant",
+                "generation_id": generation_id,
+                "variant_type": "travel_stitch",
+                "primary": True,
+            }
+            if generation_id
+            else None,
+        )
+    )
+    return children
+
+
+# What every segment takes over from the travel as it is.
+_SHARED = (
+    "seed",
+    "model_name",
+    "model_type",
+    "steps",
+    "phase_config",
+    "loras",
+    "amount_of_motion",
+    "structure_video_path",
+    "structure_video_treatment",
+    "structure_video_motion_strength",
+    "structure_video_type",
+)
+
+
+def _prompt(details: dict[str, Any], i: int) -> str:
+    own = details["enhanced_prompts"][i] or details["base_prompts"][i] or details["base_prompt"]
+    return " ".join(text for text in (details["text_before_prompts"], own, details["text_after_prompts"]) if text)

@@ -1,0 +1,102 @@
+"""A real Postgres for every test: one server a run, and for each test a database of its own, cloned from a template."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from db import embedded, tables
+from db.engine import create_engine
+from db.migrate import upgrade
+from tasks_lib import database
+from tasks_lib.auth import issue_token
+from tasks_lib.settings import get_settings
+from tasks_lib.types import registry
+
+TEMPLATE = "unitask_template"
+
+
+@pytest.fixture(scope="session")
+def server_url() -> Iterator[str]:
+    """The maintenance database of the server under test: `UNITASK_DATABASE_URL`'s, or an embedded one of this run."""
+    if url := os.environ.get("UNITASK_DATABASE_URL"):
+        yield sa.make_url(url).set(drivername="postgresql+psycopg", database="postgres").render_as_string(False)
+        return
+    with tempfile.TemporaryDirectory(prefix="unitask-test-") as folder:
+        home = Path(folder)
+        yield embedded.start(home)
+        embedded.stop(home)
+
+
+@pytest.fixture(scope="session")
+def template(server_url: str) -> str:
+    """A migrated database that each test's own is a copy of."""
+    name = f"{TEMPLATE}_{uuid.uuid4().hex[:8]}"
+    url = embedded.ensure_database(server_url, name)
+    upgrade(url)
+    engine = create_engine(url)
+    registry.sync(engine)
+    engine.dispose()
+    return name
+
+
+def _execute(server_url: str, statement: str) -> None:
+    engine = sa.create_engine(server_url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
+    with engine.connect() as connection:
+        connection.execute(sa.text(statement))
+
+
+@pytest.fixture
+def database_url(server_url: str, template: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[str]:
+    """An empty tasks database of the test's own, and settings that point at it."""
+    name = f"test_{uuid.uuid4().hex}"
+    _execute(server_url, f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+    url = sa.make_url(server_url).set(database=name).render_as_string(False)
+    monkeypatch.setenv("UNITASK_DATABASE_URL", url)
+    monkeypatch.setenv("UNITASK_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("UNITASK_STORAGE_URL", f"file://{tmp_path / 'storage'}")
+    monkeypatch.delenv("UNITASK_TOKEN", raising=False)
+    monkeypatch.delenv("UNITASK_SERVICE_KEY", raising=False)
+    get_settings.cache_clear()
+    database.get_engine.cache_clear()
+    yield url
+    database.get_engine().dispose()
+    database.get_engine.cache_clear()
+    get_settings.cache_clear()
+    _execute(server_url, f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+@dataclass(frozen=True)
+class Owner:
+    """A user with a project and a token."""
+
+    user_id: uuid.UUID
+    project_id: uuid.UUID
+    token: str
+
+
+def make_owner(name: str = "somebody") -> Owner:
+    """A new user, project and token in the test's database."""
+    with database.transaction() as connection:
+        user_id = connection.execute(sa.insert(tables.users).values(name=name).returning(tables.users.c.id)).scalar_one()
+        project_id = connection.execute(
+            sa.insert(tables.projects)
+            .values(user_id=user_id, name="a project", aspect_ratio="16:9")
+            .returning(tables.projects.c.id)
+        ).scalar_one()
+    return Owner(user_id, project_id, issue_token(user_id).secret.get_secret_value())
+
+
+@pytest.fixture
+def owner(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Owner:
+    """The test's own user; their token is the default one."""
+    made = make_owner()
+    monkeypatch.setenv("UNITASK_TOKEN", made.token)
+    get_settings.cache_clear()
+    return made
