@@ -1,0 +1,34 @@
+"""`python -m deployments.server FD`: Prefect's server on a listening socket that the supervisor owns.
+
+It is what `prefect server start` runs, with two differences. The socket outlives a restart of the server, so clients
+wait instead of failing, and nobody else takes the port. And the garbage collector, which finds nothing while thousands
+of classes are being imported, is off until the server serves: that is a fifth of its start.
+"""
+
+import gc
+import socket
+import sys
+
+gc.disable()
+
+import uvicorn  # noqa: E402
+from prefect.server.api.server import create_app  # noqa: E402
+from prefect.settings import get_current_settings  # noqa: E402
+
+
+def main() -> None:
+    """Serve until a signal comes."""
+    settings = get_current_settings().server
+    config = uvicorn.Config(
+        create_app(final=True),
+        timeout_keep_alive=settings.api.keepalive_timeout,
+        ws_ping_interval=settings.api.websocket_ping_interval,
+        ws_ping_timeout=settings.api.websocket_ping_timeout,
+        log_level=settings.logging_level.lower(),
+    )
+    gc.enable()
+    uvicorn.Server(config).run(sockets=[socket.socket(fileno=int(sys.argv[1]))])
+
+
+if __name__ == "__main__":
+    main()
