@@ -23,8 +23,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
+from typing import NamedTuple
 
-import psutil  # type: ignore[import-untyped]
+import psutil
 import sqlalchemy as sa
 
 SYSTEM_USER = "unitask-postgres"
@@ -54,17 +55,20 @@ def start(home: Path) -> str:
     Raises `EmbeddedPostgresError`.
     """
     home = home.expanduser().resolve()
+    if running := _running(home):
+        return _url(running.sockets)
     home.mkdir(parents=True, exist_ok=True)
     with _locked(home):
-        if (folder := _running(home)) is None:
-            user = _server_user(home)
-            _make_reachable(home, user)
-            if not _data(home).exists():
-                _initialise(home, user)
-            _clear_leftovers(home)
-            folder = _socket_folder(home, user)
-            _launch(home, user, folder)
-    return _url(folder)
+        if running := _running(home):
+            return _url(running.sockets)
+        user = _server_user(home)
+        _make_reachable(home, user)
+        if not _data(home).exists():
+            _initialise(home, user)
+        _clear_leftovers(home)
+        sockets = _socket_folder(home, user)
+        _launch(home, user, sockets)
+        return _url(sockets)
 
 
 def stop(home: Path) -> None:
@@ -88,9 +92,15 @@ def database_url(home: Path) -> str:
     Raises `EmbeddedPostgresError` if none does.
     """
     home = home.expanduser().resolve()
-    if (folder := _running(home)) is None:
-        raise EmbeddedPostgresError(f"no embedded Postgres runs under `{home}`; `unitask up` starts it")
-    return _url(folder)
+    if running := _running(home):
+        return _url(running.sockets)
+    raise EmbeddedPostgresError(f"no embedded Postgres runs under `{home}`; `unitask up` starts it")
+
+
+def pid(home: Path) -> int | None:
+    """The process id of the server that runs under `home`."""
+    running = _running(home.expanduser().resolve())
+    return running and running.pid
 
 
 def ensure_database(url: str, name: str) -> str:
@@ -136,16 +146,22 @@ def _locked(home: Path) -> Iterator[None]:
         yield
 
 
-def _running(home: Path) -> Path | None:
-    """The socket folder of the server that is ready under `home`; a pid file whose pid is now another's is none."""
+class _Postmaster(NamedTuple):
+    pid: int
+    sockets: Path
+
+
+def _running(home: Path) -> _Postmaster | None:
+    """The server that is ready under `home`; a pid file whose pid is now another's is none."""
     data = _data(home)
     try:
         lines = (data / "postmaster.pid").read_text().splitlines()
-        works_in = psutil.Process(int(lines[0])).cwd()
+        server = _Postmaster(int(lines[0]), Path(lines[4]))
+        works_in = psutil.Process(server.pid).cwd()
         ready = lines[7].strip() == "ready"
     except (FileNotFoundError, IndexError, ValueError, psutil.Error):
         return None
-    return Path(lines[4]) if ready and works_in == str(data) else None
+    return server if ready and works_in == str(data) else None
 
 
 def _clear_leftovers(home: Path) -> None:

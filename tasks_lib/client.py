@@ -68,10 +68,7 @@ class Task:
 
 def get_task(task_id: UUID | str, *, token: Token = None) -> Task:
     """One task. Raises `NotFoundError` for a missing one and for one of somebody else."""
-    found = _select(authenticate(token), tables.tasks.c.id == _id(task_id))
-    if not found:
-        raise NotFoundError(f"there is no task {task_id}")
-    return found[0]
+    return _require(authenticate(token), task_id)
 
 
 def list_tasks(
@@ -126,10 +123,9 @@ def cancel_task(task_id: UUID | str, *, reason: str = "cancelled by its owner", 
     """
     caller = authenticate(token)
     caller.require("tasks:cancel")
-    (task,) = _select(caller, tables.tasks.c.id == _id(task_id)) or [None]
-    if task is None:
-        raise NotFoundError(f"there is no task {task_id}")
+    task = _require(caller, task_id)
     cancelled: list[UUID] = database.scalar("cancel_task", p_task_id=task.id, p_reason=reason)
+    wakeup.notify([wakeup.CANCEL, wakeup.ENDED])
     return cancelled
 
 
@@ -140,9 +136,7 @@ def retry_task(task_id: UUID | str, *, token: Token = None) -> list[UUID]:
     """
     caller = authenticate(token)
     caller.require("tasks:create")
-    (task,) = _select(caller, tables.tasks.c.id == _id(task_id)) or [None]
-    if task is None:
-        raise NotFoundError(f"there is no task {task_id}")
+    task = _require(caller, task_id)
     again: list[UUID] = database.scalar("retry_task", p_task_id=task.id)
     wakeup.notify(["gpu", "api"])
     return again
@@ -160,6 +154,13 @@ def upload_media(path: str | Path, *, project_id: UUID | str, token: Token = Non
     if not storage.exists(key):
         storage.put(source, key)
     return storage.reference(key)
+
+
+def _require(caller: Caller, task_id: UUID | str) -> Task:
+    found = _select(caller, tables.tasks.c.id == _id(task_id))
+    if not found:
+        raise NotFoundError(f"there is no task {task_id}")
+    return found[0]
 
 
 def _select(caller: Caller, *filters: sa.ColumnElement[bool], order: Any = (), limit: int = 1) -> list[Task]:

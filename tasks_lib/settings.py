@@ -59,6 +59,21 @@ class Settings(BaseSettings):
     max_tasks_per_user: Annotated[int, Field(ge=1)] | None = None
     """How many leases one user may hold at once in a pool; unset means no bound. Orchestrators do not count."""
 
+    allow_private_urls: bool = False
+    """Whether media URLs may point at private, loopback and link-local addresses."""
+
+    download_bytes: Annotated[int, Field(ge=1)] = 2 << 30
+    """The largest file that a media URL may give."""
+
+    download_seconds: Seconds = 600
+    """The longest that fetching one may take."""
+
+    engine_max_tasks: Annotated[int, Field(ge=1)] = 200
+    """A gpu worker's engine process is renewed after so many tasks."""
+
+    engine_growth_bytes: Annotated[int, Field(ge=1)] = 4 << 30
+    """The engine process is renewed when it has grown by so much since its first task."""
+
     credits_enforced: bool = False
     """Whether a missing balance refuses a create; costs are recorded either way."""
 

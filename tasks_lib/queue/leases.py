@@ -140,31 +140,29 @@ def report_progress(lease: Lease, progress: Progress) -> None:
 
 def complete(lease: Lease, output: Output) -> None:
     """Finish a task with its output, in one transaction with all that follows from it; repeating changes nothing."""
-    wakeup.notify(
-        database.scalar(
-            "complete_task",
-            p_task_id=lease.task_id,
-            p_lease_id=lease.lease_id,
-            p_output_location=output.location,
-            p_result=json.dumps(output.result),
-            p_cost=output.cost,
-        )
+    ready = database.scalar(
+        "complete_task",
+        p_task_id=lease.task_id,
+        p_lease_id=lease.lease_id,
+        p_output_location=output.location,
+        p_result=json.dumps(output.result),
+        p_cost=output.cost,
     )
+    wakeup.notify([wakeup.ENDED, *ready])
 
 
 def fail(lease: Lease, error: TaskError) -> None:
     """Report that a task could not be done; the error's `retryable` decides whether it gets another try."""
-    wakeup.notify(
-        database.scalar(
-            "fail_task",
-            p_task_id=lease.task_id,
-            p_lease_id=lease.lease_id,
-            p_error_kind=error.kind,
-            p_error_message=str(error)[:ERROR_TEXT_LIMIT],
-            p_retryable=error.retryable,
-            p_retry_after=getattr(error, "retry_after", None),
-        )
+    ready = database.scalar(
+        "fail_task",
+        p_task_id=lease.task_id,
+        p_lease_id=lease.lease_id,
+        p_error_kind=error.kind,
+        p_error_message=str(error)[:ERROR_TEXT_LIMIT],
+        p_retryable=error.retryable,
+        p_retry_after=getattr(error, "retry_after", None),
     )
+    wakeup.notify([wakeup.ENDED, *ready])
 
 
 def give_back(lease: Lease) -> None:

@@ -16,6 +16,9 @@ from tasks_lib import database
 from tasks_lib.errors import DatabaseError
 
 CHANNEL = "unitask_wake"
+# Words on the channel besides the names of the pools.
+CANCEL = "cancel"
+ENDED = "ended"
 INTERVAL_SECONDS = 0.01
 
 _lock = threading.Lock()
@@ -23,27 +26,27 @@ _last: dict[str, float] = {}
 _late: dict[str, threading.Timer] = {}
 
 
-def notify(run_types: Iterable[str]) -> None:
-    """Wake the workers of some pools. Never fails: the work is stored already, and polling finds it."""
-    for run_type in set(run_types):
+def notify(words: Iterable[str]) -> None:
+    """Wake the workers of some pools, or say another word. Never fails: polling finds what a lost wake-up meant."""
+    for word in set(words):
         with _lock:
-            if run_type in _late:
+            if word in _late:
                 continue
-            wait = _last.get(run_type, 0.0) + INTERVAL_SECONDS - time.monotonic()
+            wait = _last.get(word, 0.0) + INTERVAL_SECONDS - time.monotonic()
             if wait > 0:
-                _late[run_type] = timer = threading.Timer(wait, _send, [run_type])
+                _late[word] = timer = threading.Timer(wait, _send, [word])
                 timer.daemon = True
                 timer.start()
                 continue
-        _send(run_type)
+        _send(word)
 
 
-def _send(run_type: str) -> None:
+def _send(word: str) -> None:
     with _lock:
-        _late.pop(run_type, None)
-        _last[run_type] = time.monotonic()
+        _late.pop(word, None)
+        _last[word] = time.monotonic()
     try:
         with database.transaction() as connection:
-            connection.execute(sa.select(sa.func.pg_notify(CHANNEL, run_type)))
+            connection.execute(sa.select(sa.func.pg_notify(CHANNEL, word)))
     except DatabaseError:
         return

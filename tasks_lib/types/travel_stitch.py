@@ -38,8 +38,8 @@ class TravelStitchParams(TaskParams):
 
 def execute(bench: Bench) -> Output:
     """Join the segments, and draw a contact sheet of the film."""
+    from tasks_lib.media.sheet import contact_sheet
     from tasks_lib.media.stitch import stitch
-    from tasks_lib.media.video import contact_sheet
 
     params = TravelStitchParams.parse(bench.params)
     keys = [segment_key(i) for i in range(params.segments)]

@@ -1,0 +1,76 @@
+"""What a task works with while it executes: its inputs as local files, an engine, and a place for its output."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from tasks_lib import storage
+from tasks_lib.engines.base import EngineResult, IsCancelled, Request
+from tasks_lib.engines.embedded import EmbeddedEngine
+from tasks_lib.errors import EngineError
+from tasks_lib.media.download import download
+from tasks_lib.media.video import probe
+from tasks_lib.queue import ClaimedTask, Output, Progress
+
+
+class Bench:
+    """One task's workplace. `folder` is its own and is gone when the task has ended."""
+
+    def __init__(
+        self, task: ClaimedTask, folder: Path, report: Callable[[Progress], None], cancelled: IsCancelled
+    ) -> None:
+        self.params = task.params
+        self.inputs = task.inputs
+        self.folder = folder
+        self.cancelled = cancelled
+        self._task = task
+        self._report = report
+        self._files = 0
+
+    def fetch(self, reference: str) -> Path:
+        """The picture or clip that a request names, as a local file."""
+        path = self._new_file(Path(urlsplit(reference).path).suffix)
+        if reference.startswith(storage.SCHEME):
+            storage.fetch(storage.key_of(reference, self._task.project_id), path)
+        else:
+            download(reference, path)
+        return path
+
+    def input_file(self, child_key: str) -> Path:
+        """The output of a task that this one waited for, as a local file."""
+        found = self.inputs.get(child_key)
+        if found is None or not found["output_location"]:
+            raise EngineError(f"the output of `{child_key}` is missing")
+        path = self._new_file(Path(found["output_location"]).suffix)
+        storage.fetch(found["output_location"], path)
+        return path
+
+    def run(self, request: Request, *, model: str | None) -> EngineResult:
+        """Give a request to the engine that serves it."""
+        if model is not None:
+            raise EngineError(f"no model `{model}` is configured on this worker; leave `model_name` out to use its own")
+        return EmbeddedEngine().run(request, on_progress=self.on_progress, cancelled=self.cancelled)
+
+    def on_progress(self, step: int, total: int) -> None:
+        """Say how far the work is; cheap, call it for every step."""
+        self._report(Progress(percent=100 * step / max(total, 1), step=step, total_steps=total))
+
+    def keep(self, path: Path) -> str:
+        """Store a file beside the output, and return its key."""
+        key = storage.output_key(self._task.project_id, self._task.id, self._task.lease_id, path.name)
+        storage.put(path, key)
+        return key
+
+    def output(self, path: Path, *, expect_frames: int | None = None, **facts: Any) -> Output:
+        """Store a video as the task's output. Another number of frames than was planned is a failure."""
+        media = probe(path)
+        if expect_frames is not None and media.frames != expect_frames:
+            raise EngineError(f"{path.name} has {media.frames} frames and should have {expect_frames}")
+        return Output(self.keep(path), {"media": media.as_dict(), **facts})
+
+    def _new_file(self, suffix: str) -> Path:
+        self._files += 1
+        return self.folder / f"input_{self._files:03d}{suffix}"

@@ -1,0 +1,80 @@
+"""Waiting for rows to end: one query for all that are watched in a process, however many wait."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from uuid import UUID
+
+import sqlalchemy as sa
+
+from db import tables
+from tasks_lib import database
+from tasks_lib.errors import DatabaseError
+from tasks_lib.queue.listening import Bell
+from tasks_lib.queue.wakeup import ENDED
+
+logger = logging.getLogger(__name__)
+
+POLL_SECONDS = 2.0
+MIN_INTERVAL_SECONDS = 0.2
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a task ended."""
+
+    task_id: UUID
+    status: str
+    error_message: str | None
+    task_run_id: UUID | None
+    worker_flow_run_id: UUID | None
+
+
+class Watcher:
+    """Tells waiters when their tasks have ended. It holds no slot, no thread and no connection while nothing ends."""
+
+    def __init__(self, bell: Bell) -> None:
+        self._bell = bell
+        self._waiting: dict[UUID, list[asyncio.Future[Ended]]] = {}
+
+    async def ended(self, task_id: UUID) -> Ended:
+        """Wait until a task is Complete, Failed, Cancelled, or deleted (which counts as cancelled)."""
+        future: asyncio.Future[Ended] = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(task_id, []).append(future)
+        self._bell.ring(ENDED)
+        return await future
+
+    async def run(self) -> None:
+        """Look at the watched rows after every wake-up, and every few seconds; until cancelled."""
+        while True:
+            await self._bell.wait(ENDED, POLL_SECONDS)
+            if watched := list(self._waiting):
+                try:
+                    for ended in await asyncio.to_thread(_ended, watched):
+                        for future in self._waiting.pop(ended.task_id, []):
+                            if not future.done():
+                                future.set_result(ended)
+                except DatabaseError as error:
+                    logger.warning("cannot see the watched tasks for the moment: %s", error)
+            # Many ends at once are seen together.
+            await asyncio.sleep(MIN_INTERVAL_SECONDS)
+
+
+def _ended(task_ids: list[UUID]) -> list[Ended]:
+    t, w = tables.tasks, tables.workers
+    watched = sa.func.unnest(sa.bindparam("ids", task_ids, sa.ARRAY(sa.UUID))).table_valued("id").alias("watched")
+    statement = (
+        sa.select(
+            watched.c.id.label("task_id"),
+            sa.func.coalesce(t.c.status, "Cancelled").label("status"),
+            sa.case((t.c.id.is_(None), "it was deleted"), else_=t.c.error_message).label("error_message"),
+            t.c.task_run_id,
+            w.c.flow_run_id.label("worker_flow_run_id"),
+        )
+        .select_from(watched.outerjoin(t, t.c.id == watched.c.id).outerjoin(w, w.c.id == t.c.worker_id))
+        .where(sa.or_(t.c.id.is_(None), t.c.status.in_(("Complete", "Failed", "Cancelled"))))
+    )
+    with database.transaction() as connection:
+        return [Ended(**row) for row in connection.execute(statement).mappings()]

@@ -1,0 +1,242 @@
+"""The loop of a worker: claim, keep the leases, execute, report. It knows no Prefect and no pixels.
+
+What executes a task and what hosts an orchestrator are given to it; everything that must survive stands in Postgres.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+from uuid import UUID
+
+from tasks_lib.errors import DatabaseError, EngineError, LeaseLostError, TaskError
+from tasks_lib.queue import leases
+from tasks_lib.queue.leases import ClaimedTask, Lease, Output, Progress
+from tasks_lib.queue.listening import Bell
+from tasks_lib.queue.wakeup import CANCEL, ENDED
+from tasks_lib.settings import Settings, get_settings
+
+logger = logging.getLogger(__name__)
+
+HOSTED_AT_ONCE = 20
+REPORT_SECONDS = 0.5
+RETRY_SECONDS = 1.0
+
+Report = Callable[[Progress], None]
+Execute = Callable[[ClaimedTask, Report], Awaitable[Output]]
+Host = Callable[[ClaimedTask], Awaitable[None]]
+
+
+@dataclass
+class Worker:
+    """One worker of a pool. `execute` makes a task's output; `host` waits with an orchestrator until it has ended.
+
+    A cancellation, a lost lease and a deadline reach `execute` as `asyncio.CancelledError`.
+    """
+
+    run_type: str
+    worker_id: str
+    slots: int
+    execute: Execute
+    bell: Bell
+    host: Host | None = None
+    models: Callable[[], Sequence[str]] = tuple
+    flow_run_id: UUID | None = None
+    settings: Settings = field(default_factory=get_settings)
+
+    def __post_init__(self) -> None:
+        self._held: dict[Lease, asyncio.Future[None]] = {}
+        self._hosted: dict[Lease, asyncio.Future[None]] = {}
+        self._draining = asyncio.Event()
+        self._reason = ""
+        self._done = 0
+
+    def drain(self, reason: str) -> None:
+        """Claim nothing more, finish what is held within the lease time, hand back the rest, and end."""
+        self._reason = self._reason or reason
+        self._draining.set()
+        self.bell.ring(self.run_type)
+
+    async def run(self) -> str:
+        """Work until there has been none for a while, renewal is due, or `drain` was called; answer why it ended."""
+        await self._persist(leases.register_worker, self.worker_id, self.run_type, self.slots, self.flow_run_id)
+        beating = asyncio.create_task(self._beat())
+        try:
+            await self._claim_until_drained()
+            await self._finish_held()
+        finally:
+            beating.cancel()
+            for task in [*self._held.values(), *self._hosted.values()]:
+                task.cancel()
+            await self._persist(leases.retire_worker, self.worker_id)
+        return self._reason
+
+    async def _claim_until_drained(self) -> None:
+        started = busy = time.monotonic()
+        while not self._draining.is_set():
+            try:
+                found = await self._claim()
+            except DatabaseError as error:
+                logger.warning("cannot claim for the moment: %s", error)
+                found = 0
+            now = time.monotonic()
+            if found or self._held or self._hosted:
+                busy = now
+            if self._done >= self.settings.worker_max_tasks or now - started > self.settings.worker_max_seconds:
+                return self.drain("renewal is due")
+            if now - busy > self.settings.idle_seconds:
+                return self.drain("there was no work for a while")
+            if not found:
+                # The jitter keeps idle workers from asking all at once.
+                await self.bell.wait(self.run_type, self.settings.poll_seconds * random.uniform(0.7, 1.3))
+        return None
+
+    async def _claim(self) -> int:
+        found = 0
+        if free := self.slots - len(self._held):
+            found += await self._take(free, self._held, self._work, hosted=False)
+        if self.host is not None:
+            found += await self._take(HOSTED_AT_ONCE, self._hosted, self._host_one, hosted=True)
+        return found
+
+    async def _take(
+        self,
+        limit: int,
+        into: dict[Lease, asyncio.Future[None]],
+        run: Callable[[ClaimedTask], Awaitable[None]],
+        *,
+        hosted: bool,
+    ) -> int:
+        claimed = await asyncio.to_thread(
+            leases.claim, self.run_type, self.worker_id, limit, self.models(), hosted=hosted
+        )
+        for task in claimed:
+            into[task.lease] = running = asyncio.ensure_future(run(task))
+            running.add_done_callback(partial(self._released, into, task.lease))
+        return len(claimed)
+
+    def _released(self, held: dict[Lease, asyncio.Future[None]], lease: Lease, _: asyncio.Future[None]) -> None:
+        held.pop(lease, None)
+        self._done += 1
+        # A slot is free: look at once.
+        self.bell.ring(self.run_type)
+
+    async def _work(self, task: ClaimedTask) -> None:
+        reporter = _Reporter(task.lease, self._lost)
+        try:
+            async with asyncio.timeout(task.deadline_seconds):
+                output = await self.execute(task, reporter.report)
+        except asyncio.CancelledError:
+            # By a lost lease: it is another's business now. By the end of a drain: hand it back.
+            if self._draining.is_set():
+                await self._report(leases.give_back, task.lease)
+        except Exception as error:  # noqa: BLE001  no failure of one task may end the worker
+            await self._failed(task, error)
+        else:
+            await self._report(leases.complete, task.lease, output)
+        finally:
+            reporter.close()
+
+    async def _host_one(self, task: ClaimedTask) -> None:
+        assert self.host is not None
+        try:
+            await self.host(task)
+        except asyncio.CancelledError:
+            await self._report(leases.give_back, task.lease)
+        except Exception as error:  # noqa: BLE001
+            await self._failed(task, error)
+
+    async def _failed(self, task: ClaimedTask, error: Exception) -> None:
+        if isinstance(error, LeaseLostError):
+            return
+        if isinstance(error, TimeoutError):
+            error = EngineError(f"{task.name} ran longer than its deadline of {task.deadline_seconds} seconds")
+        elif not isinstance(error, TaskError):
+            logger.error("%s failed in a way that nobody foresaw", task.name, exc_info=error)
+            error = EngineError(f"{type(error).__name__}: {error}", retryable=True)
+        await self._report(leases.fail, task.lease, error)
+
+    async def _report(self, function: Callable[..., None], lease: Lease, *args: Any) -> None:
+        """Tell the database how a task ended. Through an outage it tries again: the fence makes repeating harmless."""
+        try:
+            await self._persist(function, lease, *args)
+        except LeaseLostError as error:
+            logger.info("what task %s gave is thrown away: %s", lease.task_id, error)
+        self.bell.ring(ENDED)
+
+    async def _persist(self, function: Callable[..., None], *args: Any) -> None:
+        while True:
+            try:
+                return await asyncio.to_thread(function, *args)
+            except DatabaseError as error:
+                logger.warning("%s waits for the database: %s", function.__name__, error)
+                await asyncio.sleep(RETRY_SECONDS)
+
+    async def _beat(self) -> None:
+        """Keep the leases; at once when somebody cancelled something."""
+        while True:
+            await self.bell.wait(CANCEL, self.settings.heartbeat_seconds)
+            held = [*self._held, *self._hosted]
+            try:
+                lost = await asyncio.to_thread(leases.heartbeat, self.worker_id, held, self.models())
+            except DatabaseError as error:
+                logger.warning("no heartbeat for the moment: %s", error)
+                await asyncio.sleep(RETRY_SECONDS)
+                continue
+            for lease in lost:
+                self._lost(lease)
+
+    def _lost(self, lease: Lease) -> None:
+        # Only work is stopped. A host sees by itself that its row has ended, and ends its run in the same state.
+        if running := self._held.get(lease):
+            running.cancel()
+
+    async def _finish_held(self) -> None:
+        """Hosts go at once, their children are safe in the table; work gets the time of one lease to finish."""
+        for hosting in self._hosted.values():
+            hosting.cancel()
+        pending = [*self._held.values(), *self._hosted.values()]
+        if not pending:
+            return
+        _, late = await asyncio.wait(pending, timeout=self.settings.lease_seconds)
+        for task in late:
+            task.cancel()
+        if late:
+            await asyncio.wait(late, timeout=RETRY_SECONDS * 5)
+
+
+class _Reporter:
+    """Sends the newest progress of a task, at most twice a second, without holding up the work."""
+
+    def __init__(self, lease: Lease, lost: Callable[[Lease], None]) -> None:
+        self._lease = lease
+        self._lost = lost
+        self._newest: Progress | None = None
+        self._sending: asyncio.Task[None] | None = None
+
+    def report(self, progress: Progress) -> None:
+        self._newest = progress
+        if self._sending is None or self._sending.done():
+            self._sending = asyncio.create_task(self._send())
+
+    async def _send(self) -> None:
+        while self._newest is not None:
+            progress, self._newest = self._newest, None
+            try:
+                await asyncio.to_thread(leases.report_progress, self._lease, progress)
+            except LeaseLostError:
+                return self._lost(self._lease)
+            except DatabaseError:
+                return None
+            await asyncio.sleep(REPORT_SECONDS)
+        return None
+
+    def close(self) -> None:
+        if self._sending is not None:
+            self._sending.cancel()
