@@ -226,7 +226,9 @@ def test_task_waits_for_its_dependency_and_fails_with_it(owner: Owner) -> None:
     second = create_task("travel_orchestrator", TRAVEL, project_id=owner.project_id, depends_on=[first.task_id])
     assert len(queue.claim("api", "host", limit=5, hosted=True)) == 1
     cancel_task(first.task_id, reason="not wanted")
-    assert get_task(second.task_id).error_message == f"travel_orchestrator {str(first.task_id)[:8]} cancelled: not wanted"
+    assert (
+        get_task(second.task_id).error_message == f"travel_orchestrator {str(first.task_id)[:8]} cancelled: not wanted"
+    )
     late = create_task("travel_orchestrator", TRAVEL, project_id=owner.project_id, depends_on=[first.task_id])
     assert late.status == "Failed"
 
@@ -245,9 +247,7 @@ def test_user_with_less_running_goes_first_when_two_wait(owner: Owner) -> None:
 def test_status_is_guarded_when_moved_by_hand(owner: Owner) -> None:
     task = create_task("travel_orchestrator", TRAVEL, project_id=owner.project_id)
     with pytest.raises(ConflictError, match="cannot go from Pending to Complete"), database.transaction() as connection:
-        connection.execute(
-            sa.update(tables.tasks).where(tables.tasks.c.id == task.task_id).values(status="Complete")
-        )
+        connection.execute(sa.update(tables.tasks).where(tables.tasks.c.id == task.task_id).values(status="Complete"))
 
 
 def test_row_gets_its_run_type_when_inserted_by_sql(owner: Owner) -> None:
