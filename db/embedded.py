@@ -19,6 +19,7 @@ import shutil
 import stat
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
@@ -55,12 +56,10 @@ def start(home: Path) -> str:
     Raises `EmbeddedPostgresError`.
     """
     home = home.expanduser().resolve()
-    if running := _running(home):
-        return _url(running.sockets)
     home.mkdir(parents=True, exist_ok=True)
     with _locked(home):
-        if running := _running(home):
-            return _url(running.sockets)
+        if server := _settled(home):
+            return _url(server.sockets)
         user = _server_user(home)
         _make_reachable(home, user)
         if not _data(home).exists():
@@ -77,7 +76,7 @@ def stop(home: Path) -> None:
     if not _data(home).exists():
         return
     with _locked(home):
-        if _running(home) is None:
+        if _postmaster(home) is None:
             return
         user = _server_user(home)
         try:
@@ -92,15 +91,16 @@ def database_url(home: Path) -> str:
     Raises `EmbeddedPostgresError` if none does.
     """
     home = home.expanduser().resolve()
-    if running := _running(home):
-        return _url(running.sockets)
+    server = _postmaster(home)
+    if server and server.ready:
+        return _url(server.sockets)
     raise EmbeddedPostgresError(f"no embedded Postgres runs under `{home}`; `unitask up` starts it")
 
 
 def pid(home: Path) -> int | None:
-    """The process id of the server that runs under `home`."""
-    running = _running(home.expanduser().resolve())
-    return running and running.pid
+    """The process id of the server that is ready under `home`."""
+    server = _postmaster(home.expanduser().resolve())
+    return server.pid if server and server.ready else None
 
 
 def ensure_database(url: str, name: str) -> str:
@@ -149,19 +149,31 @@ def _locked(home: Path) -> Iterator[None]:
 class _Postmaster(NamedTuple):
     pid: int
     sockets: Path
+    ready: bool
 
 
-def _running(home: Path) -> _Postmaster | None:
-    """The server that is ready under `home`; a pid file whose pid is now another's is none."""
+def _postmaster(home: Path) -> _Postmaster | None:
+    """The server that lives under `home`, ready or not; a pid file whose pid is now another's is none."""
     data = _data(home)
     try:
         lines = (data / "postmaster.pid").read_text().splitlines()
-        server = _Postmaster(int(lines[0]), Path(lines[4]))
-        works_in = psutil.Process(server.pid).cwd()
-        ready = lines[7].strip() == "ready"
+        pid = int(lines[0])
+        if psutil.Process(pid).cwd() != str(data):
+            return None
     except (FileNotFoundError, IndexError, ValueError, psutil.Error):
         return None
-    return server if ready and works_in == str(data) else None
+    ready = len(lines) > 7 and lines[7].strip() == "ready"
+    return _Postmaster(pid, Path(lines[4] if ready else ""), ready)
+
+
+def _settled(home: Path) -> _Postmaster | None:
+    """The server that is ready; one that is on its way up or down is waited for."""
+    deadline = time.monotonic() + START_SECONDS
+    while (server := _postmaster(home)) and not server.ready:
+        if time.monotonic() > deadline:
+            raise EmbeddedPostgresError(f"the Postgres of `{home}` (pid {server.pid}) does not become ready")
+        time.sleep(0.05)
+    return server
 
 
 def _clear_leftovers(home: Path) -> None:

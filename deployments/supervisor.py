@@ -166,10 +166,11 @@ class Supervisor:
 
     def keep(self) -> None:
         """Start what has ended."""
-        if self._embedded:
+        lost = self._embedded and embedded.pid(self._home) is None
+        if lost:
             embedded.start(self._home)
         children = [*self._workers.values(), *([self._server] if self._server else [])]
-        if any([child.keep() for child in children]):
+        if any([child.keep() for child in children]) or lost:
             self._tell()
 
     def stop(self) -> None:
@@ -187,6 +188,8 @@ class Supervisor:
 
     def _tell(self) -> None:
         pids = {"supervisor": os.getpid()}
+        if self._embedded and (postgres := embedded.pid(self._home)):
+            pids["postgres"] = postgres
         if self._server and self._server.pid:
             pids["server"] = self._server.pid
         pids |= {f"{pool}-worker": worker.pid for pool, worker in self._workers.items() if worker.pid}

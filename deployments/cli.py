@@ -1,0 +1,104 @@
+"""`unitask up`, `down`, `deploy` and `status`: the platform, for those who run it."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from typing import Annotated, Any
+
+import sqlalchemy as sa
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from db.embedded import EmbeddedPostgresError
+from deployments import supervisor
+from deployments.status import platform_status
+from tasks_lib.errors import TaskError
+
+app = typer.Typer(no_args_is_help=True)
+
+
+class Output(StrEnum):
+    """For people, or for programs."""
+
+    table = "table"
+    json = "json"
+
+
+OutputOption = Annotated[Output, typer.Option("--output", "-o", help="Tables for people, JSON for programs.")]
+
+
+@app.command()
+def up(output: OutputOption = Output.table) -> None:
+    """Start Postgres, Prefect's server and the workers in the background, and register the deployments."""
+    from deployments.deploy import deploy as run_deploy
+
+    began = time.monotonic()
+    with _no_traceback():
+        run = supervisor.up()
+        run_deploy()
+    _show(platform_status(), output)
+    if output is Output.table:
+        Console().print(f"ready in {time.monotonic() - began:.1f} s; see {run.prefect_ui_url}, end with `unitask down`")
+
+
+@app.command()
+def down() -> None:
+    """End every process of the platform."""
+    with _no_traceback():
+        supervisor.down()
+
+
+@app.command()
+def deploy(output: OutputOption = Output.table) -> None:
+    """Make pools and queues, register what prefect.yaml says and remove what it no longer says."""
+    from deployments.deploy import deploy as run_deploy
+
+    with _no_traceback():
+        done = run_deploy()
+    if output is Output.json:
+        print(json.dumps(done.__dict__, indent=2))
+        return
+    verb = "registered" if done.changed else "unchanged"
+    print(f"{verb}: {', '.join(done.deployments)}" + (f"; removed: {', '.join(done.removed)}" if done.removed else ""))
+
+
+@app.command()
+def status(output: OutputOption = Output.table) -> None:
+    """Show which processes run and which workers the pools have; exit code 1 if the platform is not whole."""
+    with _no_traceback():
+        found = platform_status()
+    _show(found, output)
+    if not found["ready"]:
+        raise typer.Exit(1)
+
+
+def _show(found: dict[str, Any], output: Output) -> None:
+    if output is Output.json:
+        print(json.dumps(found, indent=2))
+        return
+    table = Table("process", "state", "pid", "where", box=None)
+    for name, process in found["processes"].items():
+        table.add_row(name, process["state"], str(process["pid"] or ""), process["where"])
+    for name, pool in found["pools"].items():
+        queues = ", ".join(f"{queue} ({state})" for queue, state in pool["queues"].items())
+        table.add_row(f"pool {name}", pool["state"], "", f"{pool['workers']} worker(s); queues {queues}")
+    Console().print(table)
+
+
+@contextmanager
+def _no_traceback() -> Iterator[None]:
+    """What goes wrong on purpose is told in its own words."""
+    try:
+        yield
+    except (TaskError, EmbeddedPostgresError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise typer.Exit(1) from None
+    except sa.exc.DBAPIError as error:
+        print(f"error: the database refused: {error.orig}", file=sys.stderr)
+        raise typer.Exit(1) from None
