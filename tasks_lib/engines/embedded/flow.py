@@ -23,6 +23,7 @@ _RATIO = 0.8  # Lowe's ratio test
 _MIN_INLIERS = 16
 _MIN_INLIER_SHARE = 0.2
 _REPROJECTION_PX = 3.0
+_NEARBY = 3.0  # sigma in pixels
 _AREA_CHANGE = (0.15, 7.0)
 
 
@@ -32,9 +33,11 @@ def grid(height: int, width: int) -> Floats:
     return np.dstack([x, y])
 
 
-def sample(image: NDArray[Any], at: Floats, interpolation: int = cv2.INTER_LINEAR) -> NDArray[Any]:
-    """The image at positions (x, y), height x width x 2; outside, its edge goes on."""
-    return np.asarray(cv2.remap(image, at[..., 0], at[..., 1], interpolation, borderMode=cv2.BORDER_REPLICATE))
+def sample(
+    image: NDArray[Any], at: Floats, interpolation: int = cv2.INTER_LINEAR, border: int = cv2.BORDER_REPLICATE
+) -> NDArray[Any]:
+    """The image at positions (x, y), height x width x 2."""
+    return np.asarray(cv2.remap(image, at[..., 0], at[..., 1], interpolation, borderMode=border))
 
 
 def inside(at: Floats) -> Bools:
@@ -90,9 +93,17 @@ def dense_flow(a: Frame, b: Frame, motion: Floats | None) -> Floats:
     rest[~seen] = 0
     guided = move(motion, at + rest) - at
     error_plain, error_guided = (cv2.GaussianBlur(colour_error(a, b, at + flow), (0, 0), 3) for flow in (plain, guided))
-    plain_wins = seen & inside(at + plain) & (error_plain < 0.8 * error_guided - 1)
+    plain_wins = seen & (error_plain < 0.8 * error_guided - 1)
     share = cv2.GaussianBlur(cv2.medianBlur(plain_wins.astype(np.uint8), 5).astype(np.float32), (0, 0), 1)
     return np.asarray(guided + (plain - guided) * share[..., None], np.float32)
+
+
+def _local_error(a: Frame, b: Frame, at: Floats) -> Floats:
+    """`colour_error` averaged round each pixel over what b shows; where it shows nothing, the error is large."""
+    seen = inside(at).astype(np.float32)
+    share = cv2.GaussianBlur(seen, (0, 0), _NEARBY)
+    summed = cv2.GaussianBlur(colour_error(a, b, at) * seen, (0, 0), _NEARBY)
+    return np.where(seen > 0, summed / np.maximum(share, 1e-3), np.float32(255))
 
 
 def _dis(a: Grey, b: Grey) -> Floats:

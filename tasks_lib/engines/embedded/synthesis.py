@@ -10,13 +10,14 @@ import cv2
 import numpy as np
 
 from tasks_lib.engines.base import Frame
-from tasks_lib.engines.embedded.flow import Floats, colour_error, grid, sample
+from tasks_lib.engines.embedded.flow import Floats, colour_error, grid, inside, sample
 from tasks_lib.engines.embedded.motion import Motion, estimate_motion
 
 WORKING_SIDE = 768
 """Motion is measured and splatted with at most this long side; the pixels themselves are moved in full size."""
 
 _WRONG = 20.0  # grey levels: how fast a pixel whose colour does not agree loses against those that land beside it
+_LEAVES = 0.02  # what a pixel that leaves the frame counts: its flow is a guess, but often nothing else lands there
 _EDGE = 6.0  # pixels over which an image fades out beyond its own border
 _UNSEEN = 1e-3  # weight of what is not really known; never 0, since both may be unknown
 
@@ -35,8 +36,8 @@ class Between:
         there_a, there_b = here + self.motion.forward, here + self.motion.backward
         # The tracks of the pixels of a and of b: where each starts, where it ends, and how well the two ends agree.
         self._tracks = (
-            (here, there_a, np.exp(-colour_error(small_a, small_b, there_a) / _WRONG)),
-            (there_b, here, np.exp(-colour_error(small_b, small_a, there_b) / _WRONG)),
+            (here, there_a, _worth(small_a, small_b, there_a)),
+            (there_b, here, _worth(small_b, small_a, there_b)),
         )
         self._here = here
 
@@ -64,7 +65,7 @@ class Between:
             # Pixel centres: (x + 1/2) scales, not x.
             source = cv2.resize((source + 0.5) * factor - 0.5, (width, height))
             known = cv2.resize(known, (width, height))
-        return sample(image, source, cv2.INTER_CUBIC).astype(np.float32), known
+        return sample(image, source, cv2.INTER_CUBIC, cv2.BORDER_REFLECT_101).astype(np.float32), known
 
 
 def splat(values: Floats, at: Floats, weight: Floats) -> tuple[Floats, Floats]:
@@ -98,6 +99,12 @@ def fill(sums: Floats, weight: Floats) -> Floats:
     coarse = fill(cv2.pyrDown(mean * trust), cv2.pyrDown(trust))
     around = cv2.resize(coarse, weight.shape[::-1], interpolation=cv2.INTER_LINEAR)
     return np.asarray(around + (mean - around) * trust, np.float32)
+
+
+def _worth(a: Frame, b: Frame, at: Floats) -> Floats:
+    """How well each pixel of a agrees with its place in b, 0 to 1; little speaks for those that leave the frame."""
+    agreement = np.exp(-colour_error(a, b, at) / _WRONG)
+    return np.where(inside(at), agreement, np.float32(_LEAVES))
 
 
 def _within(at: Floats) -> Floats:

@@ -1,0 +1,59 @@
+"""Users and their projects, for operators and for the demo."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+import sqlalchemy as sa
+
+from db import tables
+from tasks_lib import database
+from tasks_lib.auth import Caller
+from tasks_lib.errors import NotFoundError, TaskValidationError
+
+
+def ensure_user(name: str) -> UUID:
+    """The user of that name, made if there is none yet."""
+    users = tables.users
+    with database.transaction() as connection:
+        # Two that make the same user at once: the second waits and finds it.
+        connection.execute(sa.text("LOCK TABLE users IN SHARE ROW EXCLUSIVE MODE"))
+        found: UUID | None = connection.scalar(sa.select(users.c.id).where(users.c.name == name).limit(1))
+        if found is None:
+            found = connection.execute(sa.insert(users).values(name=name).returning(users.c.id)).scalar_one()
+    return found
+
+
+def ensure_project(user_id: UUID, name: str, aspect_ratio: str | None = None) -> UUID:
+    """The user's project of that name, made if there is none yet."""
+    projects = tables.projects
+    own = (projects.c.user_id == user_id, projects.c.name == name)
+    with database.transaction() as connection:
+        connection.execute(
+            sa.select(tables.users.c.id).where(tables.users.c.id == user_id).with_for_update(key_share=True)
+        )
+        found: UUID | None = connection.scalar(sa.select(projects.c.id).where(*own).limit(1))
+        if found is None:
+            made = sa.insert(projects).values(user_id=user_id, name=name, aspect_ratio=aspect_ratio)
+            found = connection.execute(made.returning(projects.c.id)).scalar_one()
+    return found
+
+
+def only_project(caller: Caller) -> UUID:
+    """The caller's project, if there is exactly one."""
+    projects = tables.projects
+    if caller.is_service:
+        raise TaskValidationError("the service key belongs to no project; name one with --project", "project_id")
+    with database.transaction() as connection:
+        found = connection.execute(
+            sa.select(projects.c.id, projects.c.name)
+            .where(projects.c.user_id == caller.user_id)
+            .order_by(projects.c.name)
+        ).all()
+    if not found:
+        raise NotFoundError("you have no project yet")
+    if len(found) > 1:
+        named = ", ".join(f"{row.name} ({row.id})" for row in found)
+        raise TaskValidationError(f"you have several projects; name one with --project: {named}", "project_id")
+    project_id: UUID = found[0].id
+    return project_id
