@@ -22,11 +22,10 @@ def client(api_url: str, timeout: float = TIMEOUT_SECONDS) -> httpx.Client:
     )
 
 
-def answers(api_url: str, path: str, timeout: float) -> bool:
+def answers(client: httpx.Client, path: str) -> bool:
     """Whether the API answers `path` in time, and well."""
     try:
-        with client(api_url, timeout) as api:
-            return api.get(path).is_success
+        return client.get(path).is_success
     except httpx.HTTPError:
         return False
 

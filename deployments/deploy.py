@@ -77,8 +77,9 @@ def _answering(api_url: str | None) -> str:
         raise PlatformError(
             "nothing runs; `unitask up` starts the platform, or set PREFECT_API_URL to a server of yours"
         )
-    if not api.answers(api_url, "/health", api.TIMEOUT_SECONDS):
-        raise PlatformError(f"Prefect's API at {api_url} does not answer")
+    with api.client(api_url) as client:
+        if not api.answers(client, "/health"):
+            raise PlatformError(f"Prefect's API at {api_url} does not answer")
     return api_url
 
 

@@ -13,11 +13,28 @@ gc.disable()
 
 import uvicorn  # noqa: E402
 from prefect.server.api.server import create_app  # noqa: E402
+from prefect.server.database.orm_models import FlowRun, TaskRun  # noqa: E402
 from prefect.settings import get_current_settings  # noqa: E402
+
+
+def _let_schedules_insert_runs() -> None:
+    """Give Prefect 3.8 under SQLAlchemy 2.1 what it had under 2.0: a bulk insert that skips the attribute `state`.
+
+    Without it no schedule ever fires: "Can't evaluate bulk DML statement" in the log, once a minute.
+    """
+
+    def skip(_cls: type, _mapping: dict[str, object], _value: object) -> None:
+        """The state is inserted by a statement of its own."""
+
+    for model in (FlowRun, TaskRun):
+        state = vars(model)["state"]
+        if hasattr(state, "bulk_dml"):
+            state.inplace.bulk_dml(skip)
 
 
 def main() -> None:
     """Serve until a signal comes."""
+    _let_schedules_insert_runs()
     settings = get_current_settings().server
     config = uvicorn.Config(
         create_app(final=True),

@@ -32,13 +32,15 @@ def platform_status(home: Path | None = None) -> dict[str, Any]:
     processes = {name: _process(psutil.pid_exists(pids.get(name, -1)), pids.get(name), home) for name in names}
     database, where = _database(run.database_url if run else None)
     processes["postgres"] = _process(database, pids.get("postgres"), where)
-    answering = bool(api_url) and api.answers(api_url, "/health", ANSWER_SECONDS)
+    with api.client(api_url, ANSWER_SECONDS) as client:
+        answering = bool(api_url) and api.answers(client, "/health")
+        pools = _pools(client) if answering else {}
     processes["server"] = _process(answering, pids.get("server"), api_url)
     return {
         "ready": all(process["state"] == "running" for process in processes.values()),
         "prefect_ui_url": api_url.removesuffix("/api"),
         "processes": processes,
-        "pools": _pools(api_url) if answering else {},
+        "pools": pools,
     }
 
 
@@ -59,24 +61,20 @@ def _database(url: str | None) -> tuple[bool, str]:
         return False, where
 
 
-def _pools(api_url: str) -> dict[str, Any]:
-    with api.client(api_url, ANSWER_SECONDS) as client:
+def _pools(client: httpx.Client) -> dict[str, Any]:
+    def rows(path: str) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = client.post(path, json={}).raise_for_status().json()
+        return found
 
-        def rows(path: str) -> list[dict[str, Any]]:
-            found: list[dict[str, Any]] = client.post(path, json={}).raise_for_status().json()
-            return found
-
-        try:
-            return {
-                pool["name"]: {
-                    "state": pool["status"].lower(),
-                    "workers": sum(w["status"] == "ONLINE" for w in rows(f"/work_pools/{pool['name']}/workers/filter")),
-                    "queues": {
-                        q["name"]: q["status"].lower() for q in rows(f"/work_pools/{pool['name']}/queues/filter")
-                    },
-                }
-                for pool in rows("/work_pools/filter")
-                if pool["name"] in POOLS
+    try:
+        return {
+            pool["name"]: {
+                "state": pool["status"].lower(),
+                "workers": sum(w["status"] == "ONLINE" for w in rows(f"/work_pools/{pool['name']}/workers/filter")),
+                "queues": {q["name"]: q["status"].lower() for q in rows(f"/work_pools/{pool['name']}/queues/filter")},
             }
-        except httpx.HTTPError:
-            return {}
+            for pool in rows("/work_pools/filter")
+            if pool["name"] in POOLS
+        }
+    except httpx.HTTPError:
+        return {}

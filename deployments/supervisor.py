@@ -153,14 +153,15 @@ class Supervisor:
         """Return when the API answers or it is time to stop. Raises `PlatformError` if it never does."""
         path = "/ready" if self._own_server else "/health"
         deadline = time.monotonic() + START_SECONDS
-        while not api.answers(self._api_url, path, TICK_SECONDS):
-            if self._server and self._server.pid is None:
-                raise PlatformError(f"Prefect's server ended while it started:\n{_tail(self._server.log)}")
-            if time.monotonic() > deadline:
-                log = _tail(self._server.log) if self._server else "PREFECT_API_URL is set, so none was started"
-                raise PlatformError(f"Prefect's API at {self._api_url} does not answer:\n{log}")
-            if stopping.wait(0.05):
-                return
+        with api.client(self._api_url, TICK_SECONDS) as client:
+            while not api.answers(client, path):
+                if self._server and self._server.pid is None:
+                    raise PlatformError(f"Prefect's server ended while it started:\n{_tail(self._server.log)}")
+                if time.monotonic() > deadline:
+                    log = _tail(self._server.log) if self._server else "PREFECT_API_URL is set, so none was started"
+                    raise PlatformError(f"Prefect's API at {self._api_url} does not answer:\n{log}")
+                if stopping.wait(0.05):
+                    return
         self._ready = True
         self._tell()
 
