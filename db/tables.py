@@ -345,6 +345,8 @@ workers = Table(
     # Models that are loaded now; the claim prefers tasks that want them.
     Column("models", ARRAY(Text), nullable=False, server_default=text("'{}'::text[]")),
     Column("flow_run_id", UUID(as_uuid=True)),
+    # Set by `unitask down`: the worker claims nothing more, finishes what it holds and ends.
+    Column("drain", Boolean, nullable=False, server_default=text("false")),
     _time("started_at", now=True),
     _time("last_seen_at", now=True),
     _time("stopped_at"),

@@ -19,7 +19,7 @@ from db import tables
 from tasks_lib import database, storage
 from tasks_lib.auth import Caller, authenticate, require_project
 from tasks_lib.errors import NotFoundError, TaskValidationError
-from tasks_lib.queue import wakeup
+from tasks_lib.queue import leases, wakeup
 
 FINAL = frozenset({"Complete", "Failed", "Cancelled"})
 POLL_SECONDS = 0.5
@@ -124,9 +124,7 @@ def cancel_task(task_id: UUID | str, *, reason: str = "cancelled by its owner", 
     caller = authenticate(token)
     caller.require("tasks:cancel")
     task = _require(caller, task_id)
-    cancelled: list[UUID] = database.scalar("cancel_task", p_task_id=task.id, p_reason=reason)
-    wakeup.notify([wakeup.CANCEL, wakeup.ENDED])
-    return cancelled
+    return leases.cancel(task.id, reason)
 
 
 def retry_task(task_id: UUID | str, *, token: Token = None) -> list[UUID]:
@@ -140,6 +138,19 @@ def retry_task(task_id: UUID | str, *, token: Token = None) -> list[UUID]:
     again: list[UUID] = database.scalar("retry_task", p_task_id=task.id)
     wakeup.notify(["gpu", "api"])
     return again
+
+
+def percent_of(parent_ids: list[UUID]) -> dict[UUID, float]:
+    """How far some parents are: the mean of their children, from 0 to 100."""
+    t = tables.tasks
+    with database.transaction() as connection:
+        rows = connection.execute(
+            sa.select(t.c.parent_task_id, sa.func.avg(_own_percent(t, tables.task_progress)))
+            .select_from(t.outerjoin(tables.task_progress, tables.task_progress.c.task_id == t.c.id))
+            .where(t.c.parent_task_id.in_(parent_ids))
+            .group_by(t.c.parent_task_id)
+        )
+        return {row[0]: float(row[1]) for row in rows}
 
 
 def upload_media(path: str | Path, *, project_id: UUID | str, token: Token = None) -> str:
@@ -156,6 +167,10 @@ def upload_media(path: str | Path, *, project_id: UUID | str, token: Token = Non
     return storage.reference(key)
 
 
+def _own_percent(task: sa.FromClause, progress: sa.FromClause) -> sa.ColumnElement[float]:
+    return sa.case((task.c.status == "Complete", 100.0), else_=sa.func.coalesce(progress.c.percent, 0.0))
+
+
 def _require(caller: Caller, task_id: UUID | str) -> Task:
     found = _select(caller, tables.tasks.c.id == _id(task_id))
     if not found:
@@ -167,20 +182,17 @@ def _select(caller: Caller, *filters: sa.ColumnElement[bool], order: Any = (), l
     t, p, progress = tables.tasks, tables.projects, tables.task_progress
     child = t.alias("child")
     child_progress = progress.alias("child_progress")
-    own = sa.case((t.c.status == "Complete", 100.0), else_=sa.func.coalesce(progress.c.percent, 0.0))
     of_children = (
-        sa.select(
-            sa.func.avg(
-                sa.case((child.c.status == "Complete", 100.0), else_=sa.func.coalesce(child_progress.c.percent, 0.0))
-            )
-        )
+        sa.select(sa.func.avg(_own_percent(child, child_progress)))
         .select_from(child.outerjoin(child_progress, child_progress.c.task_id == child.c.id))
         .where(child.c.parent_task_id == t.c.id)
         .scalar_subquery()
     )
     columns = [t.c[name] for name in Task.__dataclass_fields__ if name in t.c]
     statement = (
-        sa.select(*columns, sa.func.coalesce(of_children, own).label("percent"), progress.c.message)
+        sa.select(
+            *columns, sa.func.coalesce(of_children, _own_percent(t, progress)).label("percent"), progress.c.message
+        )
         .select_from(t.join(p, p.c.id == t.c.project_id).outerjoin(progress, progress.c.task_id == t.c.id))
         .where(*filters)
         .order_by(*order)

@@ -159,11 +159,14 @@ def validate(requests: Sequence[TaskRequest | Mapping[str, Any]]) -> list[ValidR
     return valid
 
 
-def store(valid: Sequence[ValidRequest], caller: Caller) -> list[TaskCreated]:
-    """Authorise, prepare and insert validated requests for a caller, and wake the workers."""
+def store(valid: Sequence[ValidRequest], caller: Caller, *, claimable_after: float = 0) -> list[TaskCreated]:
+    """Authorise, prepare and insert validated requests for a caller, and wake the workers.
+
+    `claimable_after` keeps them from being claimed for so many seconds, except by their id.
+    """
     caller.require("tasks:create")
     projects = {id_: require_project(caller, id_) for id_ in {item.request.project_id for item in valid}}
-    rows = [_row(item, projects[item.request.project_id]) for item in valid]
+    rows = [{**_row(item, projects[item.request.project_id]), "run_after_seconds": claimable_after} for item in valid]
     answers = database.call("create_tasks", p_rows=json.dumps(rows), p_enforce_credits=get_settings().credits_enforced)
     wakeup.notify({answer["run_type"] for answer in answers if answer["created"]})
     return [

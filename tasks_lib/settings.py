@@ -56,6 +56,12 @@ class Settings(BaseSettings):
     api_slots: Annotated[int, Field(ge=1)] = 16
     """API tasks that one api worker runs at once; orchestrators wait outside this bound."""
 
+    gpu_workers: Annotated[int, Field(ge=0)] = 1
+    """At most so many gpu worker flows are kept running for the backlog."""
+
+    api_workers: Annotated[int, Field(ge=0)] = 1
+    """At most so many api worker flows are kept running for the backlog."""
+
     max_tasks_per_user: Annotated[int, Field(ge=1)] | None = None
     """How many leases one user may hold at once in a pool; unset means no bound. Orchestrators do not count."""
 

@@ -54,3 +54,10 @@ def _choose(total: int, cells: int, marks: Sequence[int]) -> set[int]:
         if mark not in spaced and free:
             spaced[min(free, key=lambda i: abs(spaced[i] - mark))] = mark
     return set(spaced)
+
+
+def save_preview(sheet: Path, output_jpeg: Path) -> Path:
+    """A contact sheet as a JPEG that is small enough to be carried inside a page."""
+    with Image.open(sheet) as image:
+        image.convert("RGB").save(output_jpeg, quality=75)
+    return output_jpeg

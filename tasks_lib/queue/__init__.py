@@ -5,6 +5,7 @@ Each is a thin call of one SQL function; `lease_id` is the fence that every one 
 
 from tasks_lib.queue.leases import (
     ClaimedTask,
+    Heartbeat,
     Lease,
     Output,
     Progress,
@@ -21,6 +22,7 @@ from tasks_lib.queue.leases import (
 
 __all__ = [
     "ClaimedTask",
+    "Heartbeat",
     "Lease",
     "Output",
     "Progress",

@@ -7,6 +7,7 @@ import os
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from decimal import Decimal
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -108,9 +109,17 @@ def claim(
     return [ClaimedTask(**row) for row in rows]
 
 
-def heartbeat(worker_id: str, leases: Sequence[Lease], models: Sequence[str] = ()) -> set[Lease]:
-    """Extend leases, and answer those that are lost: cancelled, or given to another worker."""
-    rows = database.call(
+class Heartbeat(NamedTuple):
+    """The answer to a heartbeat. Lost are tasks that were cancelled or given to another worker: stop them."""
+
+    lost: set[Lease]
+    drain: bool
+    """Whether the worker is asked to end."""
+
+
+def heartbeat(worker_id: str, leases: Sequence[Lease], models: Sequence[str] = ()) -> Heartbeat:
+    """Say that a worker lives, and extend its leases."""
+    (answer,) = database.call(
         "heartbeat",
         p_worker_id=worker_id,
         p_task_ids=[lease.task_id for lease in leases],
@@ -118,8 +127,8 @@ def heartbeat(worker_id: str, leases: Sequence[Lease], models: Sequence[str] = (
         p_lease_seconds=get_settings().lease_seconds,
         p_models=list(models),
     )
-    kept = {row["task_id"] for row in rows}
-    return {lease for lease in leases if lease.task_id not in kept}
+    kept = set(answer["kept"])
+    return Heartbeat({lease for lease in leases if lease.task_id not in kept}, bool(answer["drain"]))
 
 
 def report_progress(lease: Lease, progress: Progress) -> None:
@@ -191,6 +200,97 @@ def register_worker(worker_id: str, run_type: str, slots: int, flow_run_id: UUID
                 flow_run_id=flow_run_id,
             )
         )
+
+
+class Parent(NamedTuple):
+    """The orchestrator above a task, and the run that hosts it."""
+
+    name: str
+    flow_run_id: UUID | None
+
+
+def show_in_prefect(lease: Lease, *, flow_run_id: UUID | None = None, task_run_id: UUID | None = None) -> Parent | None:
+    """Note where Prefect shows a task (the run that hosts it, or the task run that executes it); answer its parent."""
+    ids = {"flow_run_id": flow_run_id, "task_run_id": task_run_id}
+    t, parent = tables.tasks, tables.tasks.alias("parent")
+    with database.transaction() as connection:
+        connection.execute(
+            sa.update(t)
+            .where(t.c.id == lease.task_id, t.c.lease_id == lease.lease_id)
+            .values({name: value for name, value in ids.items() if value is not None})
+        )
+        row = connection.execute(
+            sa.select(parent.c.id, parent.c.task_type, parent.c.flow_run_id)
+            .select_from(t.join(parent, parent.c.id == t.c.parent_task_id))
+            .where(t.c.id == lease.task_id)
+        ).first()
+    return Parent(f"{row.task_type} {str(row.id)[:8]}", row.flow_run_id) if row else None
+
+
+def cancel(task_id: UUID, reason: str) -> list[UUID]:
+    """Cancel a task and all below it that has not ended; answer what was cancelled."""
+    cancelled: list[UUID] = database.scalar("cancel_task", p_task_id=task_id, p_reason=reason)
+    wakeup.notify([wakeup.CANCEL, wakeup.ENDED])
+    return cancelled
+
+
+def drain_workers() -> int:
+    """Ask all workers to end, and answer how many live; they finish what they hold."""
+    w = tables.workers
+    with database.transaction() as connection:
+        asked = connection.execute(
+            sa.update(w).where(w.c.stopped_at.is_(None)).values(drain=True).returning(w.c.last_seen_at > _dead_line())
+        ).all()
+    wakeup.notify([wakeup.CANCEL])
+    return sum(alive for (alive,) in asked)
+
+
+def live_workers(run_type: str) -> list[UUID | None]:
+    """The workers of a pool that were heard of lately, as the flow runs that they are."""
+    w = tables.workers
+    with database.transaction() as connection:
+        rows = connection.execute(
+            sa.select(w.c.flow_run_id).where(
+                w.c.run_type == run_type, w.c.stopped_at.is_(None), ~w.c.drain, w.c.last_seen_at > _dead_line()
+            )
+        )
+        return [row.flow_run_id for row in rows]
+
+
+def known_workers(flow_run_ids: Sequence[UUID]) -> set[UUID]:
+    """Of these flow runs, those that have ever announced themselves as a worker."""
+    w = tables.workers
+    with database.transaction() as connection:
+        return set(connection.scalars(sa.select(w.c.flow_run_id).where(w.c.flow_run_id.in_(flow_run_ids))))
+
+
+def dead_workers() -> list[UUID]:
+    """Take workers that have been silent for too long off the list; answer the flow runs that they were."""
+    w = tables.workers
+    with database.transaction() as connection:
+        gone = connection.scalars(
+            sa.update(w)
+            .where(w.c.stopped_at.is_(None), w.c.last_seen_at < _dead_line())
+            .values(stopped_at=sa.func.now())
+            .returning(w.c.flow_run_id)
+        )
+        return [run_id for run_id in gone if run_id is not None]
+
+
+def backlog(run_type: str) -> int:
+    """How many tasks of a pool wait for a worker."""
+    t = tables.tasks
+    with database.transaction() as connection:
+        return connection.execute(
+            sa.select(sa.func.count())
+            .select_from(t)
+            .where(t.c.run_type == run_type, t.c.status == "Pending", t.c.deps_pending == 0)
+        ).scalar_one()
+
+
+def _dead_line() -> sa.ColumnElement[datetime]:
+    """A worker that was not heard of since then is dead."""
+    return sa.func.clock_timestamp() - sa.func.make_interval(0, 0, 0, 0, 0, 0, get_settings().lease_seconds)
 
 
 def retire_worker(worker_id: str) -> None:

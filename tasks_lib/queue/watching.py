@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -28,8 +30,25 @@ class Ended:
     task_id: UUID
     status: str
     error_message: str | None
+    output_location: str | None
+    result: dict[str, Any] | None
     task_run_id: UUID | None
     worker_flow_run_id: UUID | None
+
+
+@dataclass(frozen=True)
+class ChildRow:
+    """A planted child; `after` are the keys of the siblings that it waits for."""
+
+    id: UUID
+    child_key: str
+    task_type: str
+    after: list[str]
+
+    @property
+    def name(self) -> str:
+        """How people see it: its key and the first eight digits of its id."""
+        return f"{self.task_type} {self.child_key} {str(self.id)[:8]}"
 
 
 class Watcher:
@@ -45,6 +64,13 @@ class Watcher:
         self._waiting.setdefault(task_id, []).append(future)
         self._bell.ring(ENDED)
         return await future
+
+    def forget(self, task_ids: Iterable[UUID]) -> None:
+        """Let go of whoever waits for these: as far as this process is concerned they have moved elsewhere."""
+        for task_id in task_ids:
+            for future in self._waiting.pop(task_id, []):
+                if not future.done():
+                    future.set_result(Ended(task_id, "Cancelled", "another worker goes on", None, None, None, None))
 
     async def run(self) -> None:
         """Look at the watched rows after every wake-up, and every few seconds; until cancelled."""
@@ -70,6 +96,8 @@ def _ended(task_ids: list[UUID]) -> list[Ended]:
             watched.c.id.label("task_id"),
             sa.func.coalesce(t.c.status, "Cancelled").label("status"),
             sa.case((t.c.id.is_(None), "it was deleted"), else_=t.c.error_message).label("error_message"),
+            t.c.output_location,
+            t.c.result,
             t.c.task_run_id,
             w.c.flow_run_id.label("worker_flow_run_id"),
         )
@@ -78,3 +106,23 @@ def _ended(task_ids: list[UUID]) -> list[Ended]:
     )
     with database.transaction() as connection:
         return [Ended(**row) for row in connection.execute(statement).mappings()]
+
+
+def children_of(task_id: UUID) -> list[ChildRow]:
+    """The children of an orchestrator, each after those that it waits for."""
+    t, d = tables.tasks, tables.task_dependencies
+    sibling = t.alias("sibling")
+    after = (
+        sa.select(sa.func.coalesce(sa.func.array_agg(sibling.c.child_key), sa.text("'{}'::text[]")))
+        .select_from(d.join(sibling, sibling.c.id == d.c.depends_on))
+        .where(d.c.task_id == t.c.id, sibling.c.parent_task_id == t.c.parent_task_id)
+        .scalar_subquery()
+    )
+    # Children are planted in the order of their dependencies, and created_at keeps that order.
+    statement = (
+        sa.select(t.c.id, t.c.child_key, t.c.task_type, after.label("after"))
+        .where(t.c.parent_task_id == task_id)
+        .order_by(t.c.created_at)
+    )
+    with database.transaction() as connection:
+        return [ChildRow(**row) for row in connection.execute(statement).mappings()]

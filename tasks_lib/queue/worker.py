@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 
 HOSTED_AT_ONCE = 20
 REPORT_SECONDS = 0.5
+RENEWAL = "renewal is due"
 RETRY_SECONDS = 1.0
 
 Report = Callable[[Progress], None]
@@ -55,7 +56,8 @@ class Worker:
         self._hosted: dict[Lease, asyncio.Future[None]] = {}
         self._draining = asyncio.Event()
         self._reason = ""
-        self._done = 0
+        self.done = 0
+        """Tasks that have ended here, one way or the other."""
 
     def drain(self, reason: str) -> None:
         """Claim nothing more, finish what is held within the lease time, hand back the rest, and end."""
@@ -88,8 +90,8 @@ class Worker:
             now = time.monotonic()
             if found or self._held or self._hosted:
                 busy = now
-            if self._done >= self.settings.worker_max_tasks or now - started > self.settings.worker_max_seconds:
-                return self.drain("renewal is due")
+            if self.done >= self.settings.worker_max_tasks or now - started > self.settings.worker_max_seconds:
+                return self.drain(RENEWAL)
             if now - busy > self.settings.idle_seconds:
                 return self.drain("there was no work for a while")
             if not found:
@@ -123,7 +125,7 @@ class Worker:
 
     def _released(self, held: dict[Lease, asyncio.Future[None]], lease: Lease, _: asyncio.Future[None]) -> None:
         held.pop(lease, None)
-        self._done += 1
+        self.done += 1
         # A slot is free: look at once.
         self.bell.ring(self.run_type)
 
@@ -184,13 +186,15 @@ class Worker:
             await self.bell.wait(CANCEL, self.settings.heartbeat_seconds)
             held = [*self._held, *self._hosted]
             try:
-                lost = await asyncio.to_thread(leases.heartbeat, self.worker_id, held, self.models())
+                beat = await asyncio.to_thread(leases.heartbeat, self.worker_id, held, self.models())
             except DatabaseError as error:
                 logger.warning("no heartbeat for the moment: %s", error)
                 await asyncio.sleep(RETRY_SECONDS)
                 continue
-            for lease in lost:
+            for lease in beat.lost:
                 self._lost(lease)
+            if beat.drain:
+                self.drain("it was asked to end")
 
     def _lost(self, lease: Lease) -> None:
         # Only work is stopped. A host sees by itself that its row has ended, and ends its run in the same state.

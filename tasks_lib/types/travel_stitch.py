@@ -38,7 +38,7 @@ class TravelStitchParams(TaskParams):
 
 def execute(bench: Bench) -> Output:
     """Join the segments, and draw a contact sheet of the film."""
-    from tasks_lib.media.sheet import contact_sheet
+    from tasks_lib.media.sheet import contact_sheet, save_preview
     from tasks_lib.media.stitch import stitch
 
     params = TravelStitchParams.parse(bench.params)
@@ -54,10 +54,12 @@ def execute(bench: Bench) -> Output:
         cancelled=bench.cancelled,
     )
     contact_sheet(film, sheet, marks=params.keyframes)
+    preview = save_preview(sheet, bench.folder / "contact_sheet.jpg")
     return bench.output(
         film,
         expect_frames=params.total_frames,
         contact_sheet=bench.keep(sheet),
+        contact_sheet_preview=bench.keep(preview),
         segments=[{"key": key, **bench.inputs[key]["result"]["provenance"]} for key in keys],
     )
 

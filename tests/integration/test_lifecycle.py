@@ -137,7 +137,7 @@ def test_lease_is_lost_when_another_worker_rescued_the_task(owner: Owner) -> Non
         queue.complete(old.lease, OUTPUT)
     with pytest.raises(LeaseLostError):
         queue.report_progress(old.lease, queue.Progress(10))
-    assert queue.heartbeat("worker", [old.lease]) == {old.lease}
+    assert queue.heartbeat("worker", [old.lease]).lost == {old.lease}
 
 
 def expire(task: ClaimedTask) -> None:
@@ -174,7 +174,7 @@ def test_children_are_cancelled_when_their_parent_is(owner: Owner) -> None:
     segment = claim_work(1)[0]
     assert len(cancel_task(travel.id)) == 5
     assert {task.status for task in list_tasks()} == {"Cancelled"}
-    assert queue.heartbeat("worker", [segment.lease]) == {segment.lease}
+    assert queue.heartbeat("worker", [segment.lease]).lost == {segment.lease}
     with pytest.raises(LeaseLostError):
         queue.complete(segment.lease, OUTPUT)
     assert cancel_task(travel.id) == []

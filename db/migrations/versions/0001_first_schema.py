@@ -82,6 +82,7 @@ def upgrade() -> None:
         sa.Column("slots", sa.Integer(), nullable=False),
         sa.Column("models", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'::text[]"), nullable=False),
         sa.Column("flow_run_id", sa.UUID(), nullable=True),
+        sa.Column("drain", sa.Boolean(), server_default=sa.text("false"), nullable=False),
         sa.Column("started_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.Column("last_seen_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.Column("stopped_at", sa.DateTime(timezone=True), nullable=True),

@@ -77,7 +77,7 @@ BEGIN
             -- OF t: a join must never lock its other side. A row that another claim has locked is not waited for.
             SELECT t.id FROM tasks t
             WHERE t.id = v_candidate.id AND t.status = 'Pending' AND t.deps_pending = 0
-              AND t.run_after <= clock_timestamp()
+              AND (t.run_after <= clock_timestamp() OR t.id = p_task_id)
             FOR NO KEY UPDATE OF t SKIP LOCKED
         )
         UPDATE tasks t

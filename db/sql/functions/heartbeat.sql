@@ -1,20 +1,24 @@
--- A worker says that it lives, and for which leases. Answers those that are still its own; a task that is missing in
--- the answer was cancelled or given to another, and must be stopped.
+-- A worker says that it lives, and for which leases. Answers which of them are still its own (a task that is missing was
+-- cancelled or given to another, and must be stopped), and whether the worker is asked to end.
 CREATE FUNCTION unitask.heartbeat(
-    p_worker_id text, p_task_ids uuid[], p_lease_ids bigint[], p_lease_seconds double precision, p_models text[]
-) RETURNS TABLE (task_id uuid)
+    p_worker_id text, p_task_ids uuid[], p_lease_ids bigint[], p_lease_seconds double precision, p_models text[],
+    OUT kept uuid[], OUT drain boolean
+)
 LANGUAGE plpgsql AS $$
 BEGIN
-    UPDATE workers SET last_seen_at = clock_timestamp(), models = p_models WHERE id = p_worker_id;
-    RETURN QUERY
-        WITH mine AS (
-            -- In id order, as every function that locks several tasks.
-            SELECT t.id FROM unnest(p_task_ids, p_lease_ids) AS held(id, lease_id)
-            JOIN tasks t ON t.id = held.id AND t.lease_id = held.lease_id AND t.status = 'Processing'
-            ORDER BY t.id FOR NO KEY UPDATE OF t
-        )
+    UPDATE workers w SET last_seen_at = clock_timestamp(), models = p_models
+    WHERE w.id = p_worker_id RETURNING w.drain INTO drain;
+    WITH mine AS (
+        -- In id order, as every function that locks several tasks.
+        SELECT t.id FROM unnest(p_task_ids, p_lease_ids) AS held(id, lease_id)
+        JOIN tasks t ON t.id = held.id AND t.lease_id = held.lease_id AND t.status = 'Processing'
+        ORDER BY t.id FOR NO KEY UPDATE OF t
+    ),
+    extended AS (
         UPDATE tasks t
         SET leased_until = clock_timestamp() + make_interval(secs => p_lease_seconds)
         FROM mine WHERE t.id = mine.id
-        RETURNING t.id;
+        RETURNING t.id
+    )
+    SELECT coalesce(array_agg(id), '{}') INTO kept FROM extended;
 END $$;

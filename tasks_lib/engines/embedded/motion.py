@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import atan2, cos, sin
 
 import cv2
@@ -53,6 +53,16 @@ class Motion:
         here = (start - middle) * np.float32(1 - t) + upright * np.float32(t)
         now = middle + self.shift * np.float32(t) + here @ _rotation(self.turn * t)
         return np.asarray(now, np.float32)
+
+    def resized(self, height: int, width: int) -> Motion:
+        """The same motion of the same images in another size."""
+        before = self.forward.shape
+        factor = np.array([width / before[1], height / before[0]], np.float32)
+        forward, backward = (
+            cv2.resize(flow, (width, height), interpolation=cv2.INTER_AREA) * factor
+            for flow in (self.forward, self.backward)
+        )
+        return replace(self, forward=forward, backward=backward, shift=self.shift * factor)
 
 
 def estimate_motion(a: Frame, b: Frame) -> Motion:

@@ -1,0 +1,59 @@
+"""The flow `create-task`: one entry for every task type. Its first step is the validation."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+from uuid import UUID
+
+from prefect import flow, task
+from prefect.blocks.system import Secret
+from prefect.cache_policies import NO_CACHE
+
+from flows import fleet
+from tasks_lib.auth import Caller, authenticate
+from tasks_lib.creation import TaskCreated, TaskRequest, ValidRequest, store, validate
+
+STEP: dict[str, Any] = {"persist_result": False, "cache_policy": NO_CACHE}
+
+
+@flow(name="create-task", flow_run_name="create {request.task_type}", persist_result=False)
+async def create_task_flow(request: TaskRequest, token_block: str = "unitask-token") -> UUID:  # noqa: S107  a name
+    """Validate, authorise and store a task, wake the workers, and answer the task's id.
+
+    Args:
+        request: The task to create.
+        token_block: Name of the Prefect Secret block with the caller's token; the token itself is never a parameter.
+    """
+    valid = await validate_request(request)
+    caller = await authorise(token_block)
+    created = await insert(valid, caller)
+    await wake_workers()
+    return created.task_id
+
+
+@task(**STEP)
+async def validate_request(request: TaskRequest) -> ValidRequest:
+    """The entry step: everything about the request that can be known without a database."""
+    (valid,) = validate([request])
+    return valid
+
+
+@task(**STEP)
+async def authorise(token_block: str) -> Caller:
+    """Who is calling: the holder of the token in the block."""
+    secret: Any = await Secret.aload(token_block)
+    return await asyncio.to_thread(authenticate, secret.get())
+
+
+@task(**STEP)
+async def insert(valid: ValidRequest, caller: Caller, claimable_after: float = 0) -> TaskCreated:
+    """Store the task, if the caller may, and notify the workers that live."""
+    (created,) = await asyncio.to_thread(store, [valid], caller, claimable_after=claimable_after)
+    return created
+
+
+@task(**STEP)
+async def wake_workers() -> None:
+    """Start worker flows where the work that waits has none."""
+    await fleet.ensure_workers()

@@ -1,0 +1,53 @@
+"""The flow `travel_orchestrator`, for people and schedules: make one travelling video, and stay until it is there.
+
+Its entry step is the create-task validation. An api worker hosts travels that were created elsewhere in runs of the
+same flow (flows/hosting.py), so both look the same in the UI.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+from uuid import UUID
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+from pydantic import Field
+
+from flows.create_task import authorise, insert, validate_request
+from flows.hosting import host_in_this_run
+from tasks_lib.creation import TaskRequest
+from tasks_lib.types.travel_orchestrator import TASK_TYPE, TravelParams
+
+OURS_SECONDS = 30
+
+
+class TravelRequest(TravelParams):
+    """A travel and the project that it is for."""
+
+    project_id: Annotated[UUID, Field(strict=False)]
+    """The project that the film belongs to."""
+
+
+@flow(name="travel_orchestrator", flow_run_name="travel_orchestrator", persist_result=False)
+async def travel_orchestrator(
+    request: TravelRequest,
+    idempotency_key: str | None = None,
+    token_block: str = "unitask-token",  # noqa: S107  the name of a block
+) -> State[Any]:
+    """Make a video that travels through keyframe images.
+
+    Args:
+        request: The images, prompts and settings of the travel.
+        idempotency_key: A run with a key that was used before makes nothing new and shows the first travel.
+        token_block: Name of the Prefect Secret block with the caller's token; the token itself is never a parameter.
+    """
+    params = request.model_dump(mode="json", exclude_unset=True, exclude={"project_id"})
+    valid = await validate_request(
+        TaskRequest(
+            task_type=TASK_TYPE.name, params=params, project_id=request.project_id, idempotency_key=idempotency_key
+        )
+    )
+    caller = await authorise(token_block)
+    # Not at once for everybody: this run is to be its host.
+    created = await insert(valid, caller, claimable_after=OURS_SECONDS)
+    return await host_in_this_run(created.task_id)

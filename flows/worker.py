@@ -1,0 +1,158 @@
+"""What the two worker flows share: a worker's loop inside a flow run that a person can watch, cancel and let drain."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+from collections.abc import Coroutine
+from typing import Any
+from uuid import UUID
+
+import httpx
+from prefect import Task, get_client
+from prefect.cache_policies import NO_CACHE
+from prefect.client.orchestration import PrefectClient
+from prefect.client.schemas.objects import State
+from prefect.exceptions import PrefectException
+from prefect.runtime import flow_run
+from prefect.states import Cancelled, Completed, Failed
+
+from flows import fleet, report
+from flows.hosting import Hosting
+from flows.runs import asked_to_cancel, tag_this_task_run, this_task_run_id
+from tasks_lib.errors import TaskError
+from tasks_lib.queue import ClaimedTask, Output, leases
+from tasks_lib.queue.listening import Bell
+from tasks_lib.queue.watching import Watcher
+from tasks_lib.queue.worker import RENEWAL, Execute, Report, Worker
+
+logger = logging.getLogger(__name__)
+
+LOOK_SECONDS = 3
+FLEET_SECONDS = 15
+CANCELLED = "cancelled in the Prefect UI"
+
+_background: set[asyncio.Future[Any]] = set()
+
+
+async def run_worker(run_type: str, slots: int, execute: Execute, *, hosts: bool = False) -> State[Any]:
+    """Work as one worker of a pool until there is a reason to end; the state of the run says which."""
+    me = UUID(flow_run.id)
+    bell = Bell()
+    watcher = Watcher(bell)
+    hosting = Hosting(watcher, f"{run_type}-{socket.gethostname()}-{os.getpid()}-{str(me)[:8]}")
+    worker = Worker(
+        run_type,
+        hosting.worker_id,
+        slots,
+        as_task_runs(execute),
+        bell,
+        host=hosting.host if hosts else None,
+        flow_run_id=me,
+    )
+    hosting.drain = worker.drain
+    hosting.on_sigterm()
+    helpers = [
+        asyncio.create_task(coroutine)
+        for coroutine in (bell.listen(), watcher.run(), _look_after(worker, hosting), _keep_fleet())
+    ]
+    try:
+        reason = await worker.run()
+    finally:
+        for helper in helpers:
+            helper.cancel()
+    if reason == CANCELLED:
+        return Cancelled(message=f"{CANCELLED}; what it held was finished or handed back")
+    if reason == RENEWAL:
+        async with get_client() as client:
+            reason += f"; `{(await fleet.start_worker(client, run_type)).name}` goes on"
+    return Completed(message=f"{worker.done} tasks; {reason}")
+
+
+def as_task_runs(execute: Execute) -> Execute:
+    """Show each execution as a Prefect task run; that adds milliseconds, and waits for no server."""
+
+    async def shown(task: ClaimedTask, reporter: Report) -> Output:
+        # The work is an asyncio task of its own: to cancel the task run that shows it would crash that.
+        work = asyncio.ensure_future(execute(task, reporter))
+
+        async def body() -> State[Any]:
+            tag_this_task_run(task.task_type, f"project:{task.project_id}")
+            _in_background(_link(task, this_task_run_id()))
+            await asyncio.wait([work])
+            return _shown_state(task, work)
+
+        showing: Task[[], Coroutine[Any, Any, State[Any]]] = Task(
+            fn=body,
+            name=task.task_type,
+            task_run_name=task.name,
+            persist_result=False,
+            cache_policy=NO_CACHE,
+        )
+        _in_background(_through_outages(showing(return_state=True), f"show {task.name}"))  # type: ignore[arg-type]
+        return await work
+
+    return shown
+
+
+def _shown_state(task: ClaimedTask, work: asyncio.Future[Output]) -> State[Any]:
+    attempt = f"attempt {task.attempt} of {task.max_attempts}"
+    if work.cancelled():
+        return Cancelled(message=f"{attempt}: stopped; it was cancelled, or its lease went to another worker")
+    if (error := work.exception()) is not None:
+        reason = str(error) if isinstance(error, TaskError) else f"{type(error).__name__}: {error}"
+        return Failed(message=f"{attempt}: {reason}")
+    return Completed(message=f"{attempt}: {work.result().location}")
+
+
+def _in_background(coroutine: Coroutine[Any, Any, Any]) -> None:
+    future = asyncio.ensure_future(coroutine)
+    _background.add(future)
+    future.add_done_callback(_background.discard)
+
+
+async def _link(task: ClaimedTask, task_run_id: UUID) -> None:
+    """The row gets to know its task run, and the task run the orchestrator that it is a part of."""
+
+    async def link() -> None:
+        parent = await asyncio.to_thread(leases.show_in_prefect, task.lease, task_run_id=task_run_id)
+        if parent is not None and parent.flow_run_id is not None:
+            await report.link_to_parent(parent.name, parent.flow_run_id)
+
+    await _through_outages(link(), f"link {task.name}")
+
+
+async def _look_after(worker: Worker, hosting: Hosting) -> None:
+    """Every few seconds: what did people cancel in the UI, and how far are the hosted tasks?"""
+    me = UUID(flow_run.id)
+
+    async def look(client: PrefectClient) -> None:
+        for run_id in await asked_to_cancel(client, [me, *hosting.hosted]):
+            if run_id == me:
+                worker.drain(CANCELLED)
+            elif hosted := hosting.hosted.get(run_id):
+                await asyncio.to_thread(leases.cancel, hosted.claimed.id, CANCELLED)
+        await hosting.show_progress(client)
+
+    async with get_client() as client:
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            await _through_outages(look(client), "look at Prefect")
+            # A sub-flow that started meanwhile has put Prefect's own handler in the place of ours.
+            hosting.on_sigterm()
+
+
+async def _keep_fleet() -> None:
+    """Workers look after each other: one that died is replaced, whether or not maintenance runs."""
+    while True:
+        await asyncio.sleep(FLEET_SECONDS)
+        await _through_outages(fleet.ensure_workers(), "look after the other workers")
+
+
+async def _through_outages(call: Coroutine[Any, Any, Any], what: str) -> None:
+    try:
+        await call
+    except (httpx.HTTPError, PrefectException, TaskError) as error:
+        logger.warning("cannot %s for the moment: %s", what, str(error) or type(error).__name__)
