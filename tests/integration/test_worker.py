@@ -59,13 +59,18 @@ async def until(condition: Callable[[], Any], seconds: float = 60) -> Any:
     return found
 
 
+HOSTED_TO_THE_END: list[Any] = []
+
+
 def api_worker(bell: Bell, watcher: Watcher) -> Worker:
     async def execute(task: ClaimedTask, report: Report) -> Output:
         raise AssertionError(f"{task.name} is no work for the api pool")
 
     async def host(task: ClaimedTask) -> None:
         await asyncio.to_thread(plant_children, task)
-        await watcher.ended(task.id)
+        ended = await watcher.ended(task.id)
+        assert ended.status == get_task(task.id).status
+        HOSTED_TO_THE_END.append(task.id)
 
     return Worker("api", "api-1", 4, execute, bell, host)
 
@@ -115,7 +120,7 @@ def test_travel_becomes_a_film_when_workers_run(
         created = create(quick, tmp_path, **params)
         watching = asyncio.create_task(watcher.run())
         async with running(api_worker(bell, watcher), gpu_worker(bell, engine.execute), bell=bell):
-            await until(lambda: get_task(created.task_id).is_final)
+            await until(lambda: created.task_id in HOSTED_TO_THE_END)
         watching.cancel()
         engine.kill()
         task = get_task(created.task_id)
