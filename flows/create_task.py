@@ -56,4 +56,4 @@ async def insert(valid: ValidRequest, caller: Caller, claimable_after: float = 0
 @task(**STEP)
 async def wake_workers() -> None:
     """Start worker flows where the work that waits has none."""
-    await fleet.ensure_workers()
+    await asyncio.to_thread(fleet.ensure_workers)

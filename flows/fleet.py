@@ -3,74 +3,74 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 from uuid import UUID
 
+import httpx
 import sqlalchemy as sa
-from prefect import get_client
-from prefect.client.orchestration import PrefectClient
-from prefect.client.schemas.filters import (
-    DeploymentFilter,
-    DeploymentFilterId,
-    FlowRunFilter,
-    FlowRunFilterState,
-    FlowRunFilterStateType,
-)
-from prefect.client.schemas.objects import FlowRun, StateType
 
+from flows import api
 from tasks_lib import database
 from tasks_lib.queue import leases
 from tasks_lib.settings import get_settings
 
-DEPLOYMENTS = {"gpu": "gpu-worker/gpu-worker", "api": "api-worker/api-worker"}
+WORKERS = {"gpu": "gpu-worker", "api": "api-worker"}
 
 
-async def ensure_workers(
-    run_types: Sequence[str] = ("gpu", "api"), minimum: Mapping[str, int] | None = None
-) -> list[FlowRun]:
-    """Start the worker flows that the backlog wants and that do not live or come already; answer those started."""
-    started: list[FlowRun] = []
-    async with get_client() as client:
+def ensure_workers(
+    run_types: Sequence[str] = tuple(WORKERS), minimum: Mapping[str, int] | None = None, api_url: str | None = None
+) -> list[str]:
+    """Start the worker flows that the backlog wants and that neither live nor are on their way; answer their names."""
+    started: list[str] = []
+    with api.client(api_url) as client:
         for run_type in run_types:
             with database.transaction() as connection:
                 # Two that look at once would both start one: the second leaves it to the first.
-                if connection.scalar(
-                    sa.text("SELECT pg_try_advisory_xact_lock(hashtextextended('unitask.fleet.' || :pool, 0))"),
-                    {"pool": run_type},
-                ):
-                    started += await _ensure(client, run_type, (minimum or {}).get(run_type, 0))
+                lock = sa.text("SELECT pg_try_advisory_xact_lock(hashtextextended('unitask.fleet.' || :pool, 0))")
+                if connection.scalar(lock, {"pool": run_type}):
+                    missing = _missing(client, run_type, (minimum or {}).get(run_type, 0))
+                    started += [_start(client, run_type) for _ in range(missing)]
     return started
 
 
-async def start_worker(client: PrefectClient, run_type: str) -> FlowRun:
-    """Ask Prefect for one more worker flow of a pool."""
-    deployment = await client.read_deployment_by_name(DEPLOYMENTS[run_type])
-    return await client.create_flow_run_from_deployment(deployment.id)
+def start_worker(run_type: str) -> str:
+    """Ask Prefect for one more worker flow of a pool; answer the run's name."""
+    with api.client() as client:
+        return _start(client, run_type)
 
 
-async def _ensure(client: PrefectClient, run_type: str, minimum: int) -> list[FlowRun]:
+def _missing(client: httpx.Client, run_type: str, minimum: int) -> int:
     settings = get_settings()
     limit = settings.gpu_workers if run_type == "gpu" else settings.api_workers
     wanted = min(limit, max(minimum, leases.backlog(run_type)))
     if not wanted:
-        return []
-    # A dead worker's run can stay Running for ever, so the living are counted by their heartbeats; only what has
-    # not started yet is Prefect's to tell.
-    alive = set(leases.live_workers(run_type))
-    coming = [run_id for run_id in await _coming(client, run_type) if run_id not in alive]
-    missing = wanted - len(alive) - len(coming)
-    return [await start_worker(client, run_type) for _ in range(missing)]
+        return 0
+    # A dead worker's run can stay Running for ever, so the living are counted by their heartbeats; only what has not
+    # had its first one yet is Prefect's to tell.
+    alive = leases.live_workers(run_type)
+    return wanted - len(alive) - len(_coming(client, run_type))
 
 
-async def _coming(client: PrefectClient, run_type: str) -> list[UUID]:
+def _coming(client: httpx.Client, run_type: str) -> list[UUID]:
     """Runs of a pool's worker flow that are on their way, up to their first heartbeat."""
-    deployment = await client.read_deployment_by_name(DEPLOYMENTS[run_type])
-    runs = await client.read_flow_runs(
-        deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=[deployment.id])),
-        flow_run_filter=FlowRunFilter(
-            state=FlowRunFilterState(
-                type=FlowRunFilterStateType(any_=[StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING])
-            )
-        ),
-    )
-    known = leases.known_workers([run.id for run in runs])
-    return [run.id for run in runs if run.id not in known]
+    body = {
+        "deployments": {"id": {"any_": [_deployment(client, run_type)["id"]]}},
+        "flow_runs": {"state": {"type": {"any_": ["SCHEDULED", "PENDING", "RUNNING"]}}},
+    }
+    runs = client.post("/flow_runs/filter", json=body).raise_for_status().json()
+    ids = [UUID(run["id"]) for run in runs]
+    known = leases.known_workers(ids)
+    return [run_id for run_id in ids if run_id not in known]
+
+
+def _start(client: httpx.Client, run_type: str) -> str:
+    deployment = _deployment(client, run_type)
+    body = {"state": {"type": "SCHEDULED"}}
+    run = client.post(f"/deployments/{deployment['id']}/create_flow_run", json=body).raise_for_status().json()
+    return str(run["name"])
+
+
+def _deployment(client: httpx.Client, run_type: str) -> dict[str, Any]:
+    name = WORKERS[run_type]
+    found: dict[str, Any] = client.get(f"/deployments/name/{name}/{name}").raise_for_status().json()
+    return found

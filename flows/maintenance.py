@@ -28,7 +28,7 @@ async def rescue() -> int:
 @task(persist_result=False, cache_policy=NO_CACHE)
 async def keep_workers() -> int:
     """Start the worker flows that the backlog wants."""
-    return len(await fleet.ensure_workers())
+    return len(await asyncio.to_thread(fleet.ensure_workers))
 
 
 @task(persist_result=False, cache_policy=NO_CACHE)

@@ -66,8 +66,7 @@ async def run_worker(run_type: str, slots: int, execute: Execute, *, hosts: bool
     if reason == CANCELLED:
         return Cancelled(message=f"{CANCELLED}; what it held was finished or handed back")
     if reason == RENEWAL:
-        async with get_client() as client:
-            reason += f"; `{(await fleet.start_worker(client, run_type)).name}` goes on"
+        reason += f"; `{await asyncio.to_thread(fleet.start_worker, run_type)}` goes on"
     return Completed(message=f"{worker.done} tasks; {reason}")
 
 
@@ -148,7 +147,7 @@ async def _keep_fleet() -> None:
     """Workers look after each other: one that died is replaced, whether or not maintenance runs."""
     while True:
         await asyncio.sleep(FLEET_SECONDS)
-        await _through_outages(fleet.ensure_workers(), "look after the other workers")
+        await _through_outages(asyncio.to_thread(fleet.ensure_workers), "look after the other workers")
 
 
 async def _through_outages(call: Coroutine[Any, Any, Any], what: str) -> None:

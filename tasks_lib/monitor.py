@@ -13,12 +13,12 @@ from tasks_lib import client
 STYLES = {"Pending": "dim", "Processing": "cyan", "Complete": "green", "Failed": "red", "Cancelled": "yellow"}
 
 
-def watch(task_id: str, console: Console) -> client.Task:
+def watch(task_id: str, console: Console, *, token: client.Token = None) -> client.Task:
     """Show a task until it has ended, and return its final state."""
-    task = client.get_task(task_id)
+    task = client.get_task(task_id, token=token)
     with Live(console=console, refresh_per_second=4) as live:
-        for task in client.watch_task(task_id):
-            live.update(picture(task, client.list_tasks(parent_task_id=task.id, limit=200)))
+        for task in client.watch_task(task_id, token=token):
+            live.update(picture(task, client.list_tasks(parent_task_id=task.id, limit=200, token=token)))
     return task
 
 

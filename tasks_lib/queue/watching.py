@@ -90,7 +90,11 @@ class Watcher:
 
 def _ended(task_ids: list[UUID]) -> list[Ended]:
     t, w = tables.tasks, tables.workers
-    watched = sa.func.unnest(sa.bindparam("ids", task_ids, sa.ARRAY(sa.UUID))).table_valued("id").render_derived(name="watched")
+    watched = (
+        sa.func.unnest(sa.bindparam("ids", task_ids, sa.ARRAY(sa.UUID)))
+        .table_valued("id")
+        .render_derived(name="watched")
+    )
     statement = (
         sa.select(
             watched.c.id.label("task_id"),
