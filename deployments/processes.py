@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import time
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from deployments.environment import MARK
 BACKOFF_SECONDS = (0, 1, 2, 5, 10, 30)
 STABLE_SECONDS = 60
 KILL_SECONDS = 10
+FLOW_RUN = "PREFECT__FLOW_RUN_ID"
 LOG_BYTES = 20_000_000
 
 
@@ -71,50 +73,54 @@ def open_log(path: Path) -> BinaryIO:
 
 def marked(home: Path) -> list[psutil.Process]:
     """Every process that a supervisor of `home` has started, or that those have started."""
-    return [process for process in psutil.process_iter() if _mark(process) == str(home)]
+    return [process for process in psutil.process_iter() if _environment(process).get(MARK) == str(home)]
 
 
-def _mark(process: psutil.Process) -> str | None:
+def _environment(process: psutil.Process | None) -> dict[str, str]:
     try:
-        return None if process.status() == psutil.STATUS_ZOMBIE else process.environ().get(MARK)
+        return process.environ() if process and process.status() != psutil.STATUS_ZOMBIE else {}
     except psutil.Error:
-        return None
+        return {}
 
 
-def end(home: Path, seconds: float) -> None:
-    """End every process of the platform of `home`: asked first, killed after `seconds`."""
-    asked = marked(home)
-    for process in asked:
-        with suppress(psutil.NoSuchProcess):
-            process.terminate()
-    psutil.wait_procs(asked, timeout=seconds)
-    # Listed again: one that was asked may have started another meanwhile.
-    while left := marked(home):
-        for process in left:
-            with suppress(psutil.NoSuchProcess):
-                process.kill()
-        psutil.wait_procs(left, timeout=KILL_SECONDS)
+def drain(home: Path, seconds: float) -> None:
+    """Ask the flow runs of the platform of `home` to end, and give them `seconds` for it.
 
-
-def drain(workers: Sequence[int], seconds: float) -> None:
-    """End Prefect workers and the flow runs that they host, which have `seconds` to finish what they do.
-
-    A worker that is asked to end takes no new runs and waits for those it has, but does not tell them.
+    Their workers must not be asked before: a worker that ends kills the flow runs it hosts.
     """
-    found = [psutil.Process(pid) for pid in workers if psutil.pid_exists(pid)]
     asked: set[psutil.Process] = set()
     deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline and (alive := _alive(found)):
-        for process in alive - asked:
-            with suppress(psutil.NoSuchProcess):
-                process.terminate()  # only once: a worker takes the second for a kill
-        asked |= alive
+    while time.monotonic() < deadline and (runs := {process for process in marked(home) if _is_flow_run(process)}):
+        for process in runs - asked:
+            _signal(process, signal.SIGTERM)
+        asked |= runs
         time.sleep(0.1)
 
 
-def _alive(workers: Sequence[psutil.Process]) -> set[psutil.Process]:
-    family = set()
-    for worker in workers:
-        with suppress(psutil.NoSuchProcess):
-            family |= {worker, *worker.children()}
-    return {process for process in family if process.is_running() and process.status() != psutil.STATUS_ZOMBIE}
+def _is_flow_run(process: psutil.Process) -> bool:
+    """Whether it is the process of a flow run, and not a child that such a process has."""
+    try:
+        parent = process.parent()
+    except psutil.Error:
+        return False
+    return FLOW_RUN in _environment(process) and FLOW_RUN not in _environment(parent)
+
+
+def end(found: Sequence[psutil.Process], seconds: float) -> None:
+    """End processes: asked first, killed after `seconds`."""
+    for process in found:
+        _signal(process, signal.SIGTERM)
+    for process in psutil.wait_procs(found, timeout=seconds)[1]:
+        _signal(process, signal.SIGKILL)
+    psutil.wait_procs(found, timeout=KILL_SECONDS)
+
+
+def end_all(home: Path, seconds: float) -> None:
+    """End every process of the platform of `home`, and those that it starts meanwhile."""
+    while found := marked(home):
+        end(found, seconds)
+
+
+def _signal(process: psutil.Process, number: int) -> None:
+    with suppress(psutil.NoSuchProcess):
+        process.send_signal(number)

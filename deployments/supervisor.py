@@ -20,6 +20,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import httpx
+import psutil
 import sqlalchemy as sa
 
 from db import embedded
@@ -37,7 +38,9 @@ PREFERRED_PORT = 4200
 
 START_SECONDS = 180  # the first start of all migrates Prefect's database
 DRAIN_SECONDS = 20  # for flow runs to hand back what they hold; for what they do not there are leases
+WORKER_STOP_SECONDS = 10
 SERVER_STOP_SECONDS = 10
+STOP_SECONDS = DRAIN_SECONDS + WORKER_STOP_SECONDS + 2 * SERVER_STOP_SECONDS + embedded.STOP_SECONDS
 TICK_SECONDS = 0.5
 LOG_LINES = 25
 
@@ -70,20 +73,23 @@ def down(home: Path | None = None) -> None:
     home = resolve_home(home)
     if not home.exists():
         return
-    deadline = time.monotonic() + DRAIN_SECONDS + 2 * SERVER_STOP_SECONDS + embedded.STOP_SECONDS
-    asked = None
+    asked: psutil.Process | None = None
     while run := state(home):
-        pid = run.pids["supervisor"]
-        with suppress(ProcessLookupError):
-            if pid != asked:
-                os.kill(pid, signal.SIGTERM)
-            elif time.monotonic() > deadline:
-                os.kill(pid, signal.SIGKILL)
-        asked = pid
+        if asked is None and (asked := _supervisor(run, home)):
+            processes.end([asked], STOP_SECONDS)
         time.sleep(0.05)
-    processes.end(home, SERVER_STOP_SECONDS)
+    processes.end_all(home, SERVER_STOP_SECONDS)
     embedded.stop(home)
     (home / "run.json").unlink(missing_ok=True)
+
+
+def _supervisor(run: RunState, home: Path) -> psutil.Process | None:
+    """The supervisor that told `run`, once it has; a stranger that got the number of a killed one is none."""
+    try:
+        process = psutil.Process(run.pids.get("supervisor", 0))
+        return process if {"deployments.supervisor", str(home)} <= set(process.cmdline()) else None
+    except psutil.Error:
+        return None
 
 
 def _spawn(home: Path, root: Path, log: Path) -> None:
@@ -175,17 +181,18 @@ class Supervisor:
             self._tell()
 
     def stop(self) -> None:
-        """End everything: workers with their flow runs, then the server that hears of it, then Postgres."""
+        """End everything: flow runs, then workers, then the server that hears of both, then Postgres."""
         self._ready = False
         self._tell()
-        processes.drain([worker.pid for worker in self._workers.values() if worker.pid], DRAIN_SECONDS)
+        processes.drain(self._home, DRAIN_SECONDS)
+        workers = [psutil.Process(worker.pid) for worker in self._workers.values() if worker.pid]
+        processes.end(workers, WORKER_STOP_SECONDS)
         if self._server and self._server.pid:
             with suppress(httpx.HTTPError):
                 api.discard_planned_runs(self._api_url)
-        processes.end(self._home, SERVER_STOP_SECONDS)
+        processes.end_all(self._home, SERVER_STOP_SECONDS)
         if self._embedded:
             embedded.stop(self._home)
-        (self._home / "run.json").unlink(missing_ok=True)
 
     def _tell(self) -> None:
         pids = {"supervisor": os.getpid()}
@@ -228,13 +235,14 @@ def main(home: Path, root: Path) -> int:
     except BlockingIOError:
         print("another supervisor is running", file=sys.stderr)
         return 1
+    # What a killed supervisor told must be gone before anybody waits for this one.
+    write(home, RunState("", "", "", {}, ready=False))
     if os.fork():
         os._exit(0)  # the child shares the lock
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
-    (home / "run.json").unlink(missing_ok=True)
-    processes.end(home, SERVER_STOP_SECONDS)
+    processes.end_all(home, SERVER_STOP_SECONDS)
     supervisor = Supervisor(home, root)
     try:
         if not (_guarded(supervisor.start) and _guarded(lambda: supervisor.wait(stopping))):
