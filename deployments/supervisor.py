@@ -42,7 +42,7 @@ WORKER_STOP_SECONDS = 10
 SERVER_STOP_SECONDS = 10
 STOP_SECONDS = DRAIN_SECONDS + WORKER_STOP_SECONDS + 2 * SERVER_STOP_SECONDS + embedded.STOP_SECONDS
 TICK_SECONDS = 0.5
-LOG_LINES = 25
+LOG_LINES = 20
 
 
 def up(home: Path | None = None, root: Path = PROJECT) -> RunState:
@@ -60,12 +60,12 @@ def up(home: Path | None = None, root: Path = PROJECT) -> RunState:
             if run and run.ready:
                 return run
             if run is None and started:
-                raise PlatformError(f"the platform did not start:\n{_tail(log)}")
+                raise PlatformError(f"the platform did not start:\n{_tail(log, 2 * LOG_LINES)}")
             if run is None:
                 _spawn(home, root, log)
                 started = True
             time.sleep(0.05)
-    raise PlatformError(f"the platform was not ready in time:\n{_tail(log)}")
+    raise PlatformError(f"the platform was not ready in time:\n{_tail(log, 2 * LOG_LINES)}")
 
 
 def down(home: Path | None = None) -> None:
@@ -106,9 +106,9 @@ def _spawn(home: Path, root: Path, log: Path) -> None:
         )
 
 
-def _tail(log: Path) -> str:
+def _tail(log: Path, lines: int = LOG_LINES) -> str:
     with suppress(FileNotFoundError):
-        return "\n".join(log.read_text(errors="replace").splitlines()[-LOG_LINES:])
+        return "\n".join(log.read_text(errors="replace").splitlines()[-lines:])
     return f"(no log at {log})"
 
 

