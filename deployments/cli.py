@@ -39,8 +39,9 @@ def up(output: OutputOption = Output.table) -> None:
     from deployments.deploy import deploy as run_deploy
 
     began = time.monotonic()
-    with _no_traceback():
+    with _no_traceback(), Console(stderr=True).status("starting Postgres, Prefect's server and the workers") as status:
         run = supervisor.up()
+        status.update("registering the deployments")
         run_deploy()
     _show(platform_status(), output)
     if output is Output.table:
