@@ -7,6 +7,7 @@ the next host adopts what it finds. While Prefect is away children are planted a
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import signal
 from collections.abc import Callable
@@ -29,7 +30,7 @@ from flows import report
 from flows.runs import close_flow_run, flow_run_url, hosting_settings, plant_task_run, run_planted, state_like
 from tasks_lib.client import percent_of
 from tasks_lib.creation import plant_children
-from tasks_lib.errors import TaskError
+from tasks_lib.errors import LeaseLostError, TaskError
 from tasks_lib.queue import ClaimedTask, leases
 from tasks_lib.queue.listening import Bell
 from tasks_lib.queue.watching import ChildRow, Ended, Watcher, children_of
@@ -38,6 +39,10 @@ from tasks_lib.settings import get_settings
 logger = logging.getLogger(__name__)
 
 RETRY_SECONDS = 10
+STARTS_AT_ONCE = 4
+LEAVE_SECONDS = 3
+CANCELLED = "cancelled in the Prefect UI"
+HOST_ENDS = "its host ends; another worker goes on"
 PREFECT_AWAY = (httpx.HTTPError, PrefectException)
 
 
@@ -47,6 +52,7 @@ class Hosted:
 
     claimed: ClaimedTask
     watcher: Watcher
+    client: PrefectClient
     leaving: asyncio.Event = field(default_factory=asyncio.Event)
     error: TaskError | None = None
     progress: report.ProgressArtifact = field(default_factory=report.ProgressArtifact)
@@ -58,9 +64,10 @@ _hosted: ContextVar[Hosted] = ContextVar("hosted")
 class Hosting:
     """All orchestrators that one worker hosts, by their flow runs."""
 
-    def __init__(self, watcher: Watcher, worker_id: str) -> None:
+    def __init__(self, watcher: Watcher, client: PrefectClient) -> None:
         self.watcher = watcher
-        self.worker_id = worker_id
+        self.client = client
+        self._starting = asyncio.Semaphore(STARTS_AT_ONCE)
         self.drain: Callable[[str], None] = lambda _: None
         self.hosted: dict[UUID, Hosted] = {}
 
@@ -73,9 +80,11 @@ class Hosting:
 
         Cancelling this leaves the row to another host.
         """
-        hosted = Hosted(claimed, self.watcher)
+        hosted = Hosted(claimed, self.watcher, self.client)
         try:
             await asyncio.to_thread(plant_children, claimed)
+        except LeaseLostError:
+            return
         except TaskError as error:
             hosted.error = error
         showing = asyncio.ensure_future(self._show(hosted))
@@ -89,20 +98,22 @@ class Hosting:
         if hosted.error is not None:
             raise hosted.error
 
-    async def show_progress(self, client: PrefectClient) -> None:
+    async def show_progress(self) -> None:
         """Bring the progress of all hosted runs up to date, with one query."""
         shown = {hosted.claimed.id: (run_id, hosted) for run_id, hosted in self.hosted.items()}
         if not shown:
             return
         for task_id, percent in (await asyncio.to_thread(percent_of, list(shown))).items():
             run_id, hosted = shown[task_id]
-            await hosted.progress.update(client, run_id, percent)
+            await hosted.progress.update(self.client, run_id, percent)
 
     async def _show(self, hosted: Hosted) -> None:
         claimed = hosted.claimed
+        begun = asyncio.Event()
 
         async def hosted_run(task_id: str) -> State[Any]:  # noqa: ARG001  shown as the run's parameter
             run_id = UUID(flow_run.id)
+            begun.set()
             self.on_sigterm()
             self.hosted[run_id] = hosted
             try:
@@ -119,8 +130,14 @@ class Hosting:
         )
         while not hosted.leaving.is_set():
             try:
-                with hosting_settings(), tags(claimed.task_type, f"project:{claimed.project_id}"):
-                    await run(str(claimed.id), return_state=True)
+                # A few at a time: each start is several calls, and fifty at once would all be slow.
+                async with self._starting:
+                    with hosting_settings(), tags(claimed.task_type, f"project:{claimed.project_id}"):
+                        running = asyncio.ensure_future(run(str(claimed.id), return_state=True))
+                    beginning = asyncio.ensure_future(begun.wait())
+                    await asyncio.wait([running, beginning], return_when=asyncio.FIRST_COMPLETED)
+                    beginning.cancel()
+                await running
                 return
             except PREFECT_AWAY as error:
                 logger.warning("%s is not shown for the moment: %s", claimed.name, str(error) or type(error).__name__)
@@ -140,9 +157,8 @@ async def follow_row(hosted: Hosted) -> State[Any]:
     await asyncio.to_thread(leases.show_in_prefect, claimed.lease, flow_run_id=run_id)
     if claimed.previous_flow_run_id not in (None, run_id):
         assert claimed.previous_flow_run_id is not None
-        async with get_client() as client:
-            message = f"its host died; {claimed.name} goes on in {flow_run_url(run_id)}"
-            await close_flow_run(client, claimed.previous_flow_run_id, message)
+        message = f"its host died; {claimed.name} goes on in {flow_run_url(run_id)}"
+        await close_flow_run(hosted.client, claimed.previous_flow_run_id, message)
     rows = await asyncio.to_thread(children_of, claimed.id)
     # Tags of the run are not its children's: each would cost a call before the child can start.
     with TagsContext(current_tags=set()):
@@ -151,12 +167,14 @@ async def follow_row(hosted: Hosted) -> State[Any]:
         ended = asyncio.ensure_future(hosted.watcher.ended(claimed.id))
         await asyncio.wait([ended, leaving], return_when=asyncio.FIRST_COMPLETED)
         leaving.cancel()
+        # A lease also ends with its task, and the watcher sees that a moment later.
+        await asyncio.wait([ended], timeout=LEAVE_SECONDS)
         if not ended.done():
             hosted.watcher.forget([claimed.id, *(row.id for row in rows)])
             await graph
-            return Cancelled(message="its host ends; another worker goes on")
+            return Cancelled(message=HOST_ENDS)
         await graph
-    await report.show_result(claimed, ended.result(), hosted.progress)
+    await report.show_result(hosted.client, claimed.name, ended.result(), hosted.progress)
     return state_like(ended.result().status, ended.result().error_message)
 
 
@@ -193,28 +211,44 @@ async def host_in_this_run(task_id: UUID) -> State[Any]:
         if not claimed:
             ended = await watcher.ended(task_id)
             return state_like(ended.status, ended.error_message)
-        hosted = Hosted(claimed[0], watcher)
-        helpers.append(asyncio.create_task(_keep_lease(worker_id, hosted)))
-        try:
-            await asyncio.to_thread(plant_children, claimed[0])
-        except TaskError as error:
-            await asyncio.to_thread(leases.fail, claimed[0].lease, error)
-            return Failed(message=str(error))
-        return await follow_row(hosted)
+        async with get_client() as client:
+            hosted = Hosted(claimed[0], watcher, client)
+            helpers.append(asyncio.create_task(_keep_lease(worker_id, hosted)))
+            try:
+                await asyncio.to_thread(plant_children, claimed[0])
+            except TaskError as error:
+                await asyncio.to_thread(leases.fail, claimed[0].lease, error)
+                return Failed(message=str(error))
+            # Prefect's own handler would crash the run, and leave the row to the next host.
+            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, hosted.leaving.set)
+            state = await follow_row(hosted)
+            if hosted.leaving.is_set() and state.is_cancelled():
+                return await _leave(hosted)
+            return state
     finally:
         for helper in helpers:
             helper.cancel()
 
 
 async def _keep_lease(worker_id: str, hosted: Hosted) -> None:
-    """Heartbeats and progress for the one task that this run hosts."""
-    run_id = UUID(flow_run.id)
-    async with get_client() as client:
-        while True:
-            await asyncio.sleep(get_settings().heartbeat_seconds)
-            try:
-                await asyncio.to_thread(leases.heartbeat, worker_id, [hosted.claimed.lease])
-                for percent in (await asyncio.to_thread(percent_of, [hosted.claimed.id])).values():
-                    await hosted.progress.update(client, run_id, percent)
-            except (*PREFECT_AWAY, TaskError) as error:
-                logger.warning("no heartbeat for the moment: %s", str(error) or type(error).__name__)
+    """Heartbeats, progress and cancellation for the one task that this run hosts."""
+    run_id, claimed = UUID(flow_run.id), hosted.claimed
+    while True:
+        await asyncio.sleep(get_settings().heartbeat_seconds)
+        try:
+            await asyncio.to_thread(leases.heartbeat, worker_id, [claimed.lease])
+            for percent in (await asyncio.to_thread(percent_of, [claimed.id])).values():
+                await hosted.progress.update(hosted.client, run_id, percent)
+        except (*PREFECT_AWAY, TaskError) as error:
+            logger.warning("no heartbeat for the moment: %s", str(error) or type(error).__name__)
+
+
+async def _leave(hosted: Hosted) -> State[Any]:
+    """This process is to end: because the run was cancelled, and then the row is too, or for another reason."""
+    run = await hosted.client.read_flow_run(UUID(flow_run.id))
+    if run.state is not None and run.state.is_cancelling():
+        await asyncio.to_thread(leases.cancel, hosted.claimed.id, CANCELLED)
+        return Cancelled(message=CANCELLED)
+    with contextlib.suppress(LeaseLostError):
+        await asyncio.to_thread(leases.give_back, hosted.claimed.lease)
+    return Cancelled(message=HOST_ENDS)

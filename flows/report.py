@@ -12,7 +12,6 @@ from typing import Any
 from uuid import UUID
 
 import httpx
-from prefect import get_client
 from prefect.artifacts import acreate_image_artifact, acreate_link_artifact, acreate_markdown_artifact
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate
@@ -22,7 +21,6 @@ from prefect.runtime import flow_run
 from flows.runs import flow_run_url, task_run_url
 from tasks_lib import storage
 from tasks_lib.errors import TaskError
-from tasks_lib.queue import ClaimedTask
 from tasks_lib.queue.watching import Ended
 
 logger = logging.getLogger(__name__)
@@ -56,16 +54,15 @@ def made_by(ended: Ended) -> str | None:
     return f"made in {task_run_url(ended.task_run_id)} of the worker {flow_run_url(ended.worker_flow_run_id)}"
 
 
-async def show_result(claimed: ClaimedTask, ended: Ended, progress: ProgressArtifact) -> None:
+async def show_result(client: PrefectClient, name: str, ended: Ended, progress: ProgressArtifact) -> None:
     """Attach what came out to the run that this is called in. Never fails: the result is stored already."""
     if ended.status != "Complete" or ended.output_location is None:
         return
     try:
-        async with get_client() as client:
-            await progress.update(client, UUID(flow_run.id), 100)
+        await progress.update(client, UUID(flow_run.id), 100)
         await _show_result(ended.output_location, ended.result or {})
     except (httpx.HTTPError, PrefectException, TaskError, OSError) as error:
-        logger.warning("the result of %s is not shown: %s", claimed.name, error)
+        logger.warning("the result of %s is not shown: %s", name, error)
 
 
 async def _show_result(location: str, result: dict[str, Any]) -> None:

@@ -13,14 +13,13 @@ from uuid import UUID
 import httpx
 from prefect import Task, get_client
 from prefect.cache_policies import NO_CACHE
-from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.objects import State
 from prefect.exceptions import PrefectException
 from prefect.runtime import flow_run
 from prefect.states import Cancelled, Completed, Failed
 
 from flows import fleet, report
-from flows.hosting import Hosting
+from flows.hosting import CANCELLED, Hosting
 from flows.runs import asked_to_cancel, tag_this_task_run, this_task_run_id
 from tasks_lib.errors import TaskError
 from tasks_lib.queue import ClaimedTask, Output, leases
@@ -32,7 +31,6 @@ logger = logging.getLogger(__name__)
 
 LOOK_SECONDS = 3
 FLEET_SECONDS = 15
-CANCELLED = "cancelled in the Prefect UI"
 
 _background: set[asyncio.Future[Any]] = set()
 
@@ -42,27 +40,28 @@ async def run_worker(run_type: str, slots: int, execute: Execute, *, hosts: bool
     me = UUID(flow_run.id)
     bell = Bell()
     watcher = Watcher(bell)
-    hosting = Hosting(watcher, f"{run_type}-{socket.gethostname()}-{os.getpid()}-{str(me)[:8]}")
-    worker = Worker(
-        run_type,
-        hosting.worker_id,
-        slots,
-        as_task_runs(execute),
-        bell,
-        host=hosting.host if hosts else None,
-        flow_run_id=me,
-    )
-    hosting.drain = worker.drain
-    hosting.on_sigterm()
-    helpers = [
-        asyncio.create_task(coroutine)
-        for coroutine in (bell.listen(), watcher.run(), _look_after(worker, hosting), _keep_fleet())
-    ]
-    try:
-        reason = await worker.run()
-    finally:
-        for helper in helpers:
-            helper.cancel()
+    async with get_client() as client:
+        hosting = Hosting(watcher, client)
+        worker = Worker(
+            run_type,
+            f"{run_type}-{socket.gethostname()}-{os.getpid()}-{str(me)[:8]}",
+            slots,
+            as_task_runs(execute),
+            bell,
+            host=hosting.host if hosts else None,
+            flow_run_id=me,
+        )
+        hosting.drain = worker.drain
+        hosting.on_sigterm()
+        helpers = [
+            asyncio.create_task(coroutine)
+            for coroutine in (bell.listen(), watcher.run(), _look_after(worker, hosting), _keep_fleet())
+        ]
+        try:
+            reason = await worker.run()
+        finally:
+            for helper in helpers:
+                helper.cancel()
     if reason == CANCELLED:
         return Cancelled(message=f"{CANCELLED}; what it held was finished or handed back")
     if reason == RENEWAL:
@@ -127,20 +126,19 @@ async def _look_after(worker: Worker, hosting: Hosting) -> None:
     """Every few seconds: what did people cancel in the UI, and how far are the hosted tasks?"""
     me = UUID(flow_run.id)
 
-    async def look(client: PrefectClient) -> None:
-        for run_id in await asked_to_cancel(client, [me, *hosting.hosted]):
+    async def look() -> None:
+        for run_id in await asked_to_cancel(hosting.client, [me, *hosting.hosted]):
             if run_id == me:
                 worker.drain(CANCELLED)
             elif hosted := hosting.hosted.get(run_id):
                 await asyncio.to_thread(leases.cancel, hosted.claimed.id, CANCELLED)
-        await hosting.show_progress(client)
+        await hosting.show_progress()
 
-    async with get_client() as client:
-        while True:
-            await asyncio.sleep(LOOK_SECONDS)
-            await _through_outages(look(client), "look at Prefect")
-            # A sub-flow that started meanwhile has put Prefect's own handler in the place of ours.
-            hosting.on_sigterm()
+    while True:
+        await asyncio.sleep(LOOK_SECONDS)
+        await _through_outages(look(), "look at Prefect")
+        # A sub-flow that started meanwhile has put Prefect's own handler in the place of ours.
+        hosting.on_sigterm()
 
 
 async def _keep_fleet() -> None:

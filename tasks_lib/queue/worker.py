@@ -19,6 +19,7 @@ from tasks_lib.errors import DatabaseError, EngineError, LeaseLostError, TaskErr
 from tasks_lib.queue import leases
 from tasks_lib.queue.leases import ClaimedTask, Lease, Output, Progress
 from tasks_lib.queue.listening import Bell
+from tasks_lib.queue.pulse import Pulse
 from tasks_lib.queue.wakeup import CANCEL, ENDED
 from tasks_lib.settings import Settings, get_settings
 
@@ -56,6 +57,7 @@ class Worker:
         self._hosted: dict[Lease, asyncio.Future[None]] = {}
         self._draining = asyncio.Event()
         self._reason = ""
+        self._beat_now: Callable[[], None] = lambda: None
         self.done = 0
         """Tasks that have ended here, one way or the other."""
 
@@ -68,12 +70,16 @@ class Worker:
     async def run(self) -> str:
         """Work until there has been none for a while, renewal is due, or `drain` was called; answer why it ended."""
         await self._persist(leases.register_worker, self.worker_id, self.run_type, self.slots, self.flow_run_id)
-        beating = asyncio.create_task(self._beat())
+        beating = asyncio.create_task(self._beat_at_once_after_cancels())
+        pulse = Pulse(self._beat, self.settings)
+        self._beat_now = pulse.beat_now
+        pulse.start()
         try:
             await self._claim_until_drained()
             await self._finish_held()
         finally:
             beating.cancel()
+            await asyncio.to_thread(pulse.stop)
             for task in [*self._held.values(), *self._hosted.values()]:
                 task.cancel()
             await self._persist(leases.retire_worker, self.worker_id)
@@ -180,25 +186,25 @@ class Worker:
                 logger.warning("%s waits for the database: %s", function.__name__, error)
                 await asyncio.sleep(RETRY_SECONDS)
 
-    async def _beat(self) -> None:
-        """Keep the leases; at once when somebody cancelled something."""
-        while True:
-            await self.bell.wait(CANCEL, self.settings.heartbeat_seconds)
-            held = [*self._held, *self._hosted]
-            try:
-                beat = await asyncio.to_thread(leases.heartbeat, self.worker_id, held, self.models())
-            except DatabaseError as error:
-                logger.warning("no heartbeat for the moment: %s", error)
-                await asyncio.sleep(RETRY_SECONDS)
-                continue
+    def _beat(self) -> Callable[[], None]:
+        """One heartbeat, in the pulse's thread; what follows from the answer is for the event loop."""
+        beat = leases.heartbeat(self.worker_id, [*self._held, *self._hosted], self.models())
+
+        def follow() -> None:
             for lease in beat.lost:
                 self._lost(lease)
             if beat.drain:
                 self.drain("it was asked to end")
 
+        return follow
+
+    async def _beat_at_once_after_cancels(self) -> None:
+        while True:
+            if await self.bell.wait(CANCEL, self.settings.lease_seconds):
+                self._beat_now()
+
     def _lost(self, lease: Lease) -> None:
-        # Only work is stopped. A host sees by itself that its row has ended, and ends its run in the same state.
-        if running := self._held.get(lease):
+        if running := self._held.get(lease) or self._hosted.get(lease):
             running.cancel()
 
     async def _finish_held(self) -> None:
