@@ -12,6 +12,7 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
+    Computed,
     DateTime,
     ForeignKey,
     Identity,
@@ -39,6 +40,7 @@ metadata = MetaData(
 )
 
 CREDITS = Numeric(14, 6)
+QUEUE_TIME = "(created_at AT TIME ZONE 'UTC') - priority * interval '1 minute'"
 
 
 def _id() -> Column[object]:
@@ -178,6 +180,8 @@ tasks = Table(
     _time("started_at"),
     _time("claimed_at"),
     _time("finished_at"),
+    # Its place in its user's queue: one point of priority is worth a minute of waiting, so nothing waits for ever.
+    Column("queue_time", DateTime, Computed(QUEUE_TIME, persisted=True), nullable=False),
     UniqueConstraint("project_id", "idempotency_key"),
     UniqueConstraint("parent_task_id", "child_key"),
     CheckConstraint("status IN ('Pending', 'Processing', 'Complete', 'Failed', 'Cancelled')", name="status"),
@@ -191,10 +195,18 @@ tasks = Table(
         "run_type",
         "hosted",
         "user_id",
-        text("priority DESC"),
-        "created_at",
+        "queue_time",
         "id",
         postgresql_where=text("status = 'Pending' AND deps_pending = 0"),
+    ),
+    # Who was served when.
+    Index(
+        "ix_tasks_claimed",
+        "run_type",
+        "hosted",
+        "user_id",
+        "claimed_at",
+        postgresql_where=text("claimed_at IS NOT NULL"),
     ),
     Index("ix_tasks_leased", "leased_until", postgresql_where=text("status = 'Processing'")),
     Index("ix_tasks_project", "project_id", text("created_at DESC"), text("id DESC")),

@@ -185,6 +185,12 @@ def upgrade() -> None:
         sa.Column("started_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("claimed_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("finished_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column(
+            "queue_time",
+            sa.DateTime(),
+            sa.Computed("(created_at AT TIME ZONE 'UTC') - priority * interval '1 minute'", persisted=True),
+            nullable=False,
+        ),
         sa.CheckConstraint("(status = 'Processing') = (leased_until IS NOT NULL)", name=op.f("ck_tasks_lease")),
         sa.CheckConstraint("run_type IN ('gpu', 'api')", name=op.f("ck_tasks_run_type")),
         sa.CheckConstraint(
@@ -213,9 +219,16 @@ def upgrade() -> None:
     op.create_index(
         "ix_tasks_claim",
         "tasks",
-        ["run_type", "hosted", "user_id", sa.literal_column("priority DESC"), "created_at", "id"],
+        ["run_type", "hosted", "user_id", "queue_time", "id"],
         unique=False,
         postgresql_where=sa.text("status = 'Pending' AND deps_pending = 0"),
+    )
+    op.create_index(
+        "ix_tasks_claimed",
+        "tasks",
+        ["run_type", "hosted", "user_id", "claimed_at"],
+        unique=False,
+        postgresql_where=sa.text("claimed_at IS NOT NULL"),
     )
     op.create_index(
         "ix_tasks_leased",

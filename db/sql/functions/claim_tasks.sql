@@ -1,7 +1,7 @@
 -- Give a worker up to p_limit tasks of its pool, each under a new lease; or the one task that it names.
 --
--- Whose turn: the user with the fewest live leases in this pool first, so that everybody with work waiting is served;
--- within a user by priority, then age. Among a user's first p_look_ahead tasks one whose model is loaded goes first.
+-- Whose turn: the user with the fewest live leases in this pool, and among those who have as many, the one who was
+-- served longest ago; so no backlog keeps another user waiting. Priorities count within a user (next_task.sql).
 -- p_hosted asks for orchestrators (they take no slot) or for work.
 CREATE FUNCTION unitask.claim_tasks(
     p_run_type text, p_worker_id text, p_limit integer, p_lease_seconds double precision,
@@ -13,20 +13,27 @@ RETURNS TABLE (
     child_key text, lease_id bigint, attempt integer, max_attempts integer, deadline_seconds integer,
     previous_flow_run_id uuid, inputs jsonb
 )
-LANGUAGE plpgsql AS $$
+LANGUAGE plpgsql
+-- A worker's first claim often plans for an empty table, and the plan is kept when the table has grown.
+SET enable_seqscan = off
+SET enable_bitmapscan = off
+AS $$
 #variable_conflict use_column
 DECLARE
-    v_candidate record;
+    v_user uuid;
+    v_id uuid;
     v_claimed uuid[] := '{}';
+    v_passed uuid[] := '{}';
 BEGIN
     -- Rescue lives here and nowhere else needs to run for it: a dead worker's task waits for the next claim only.
     PERFORM unitask.rescue_tasks();
 
-    FOR v_candidate IN
+    FOR v_user IN
         WITH RECURSIVE waiting AS (
-            -- The distinct users with claimable work, one index probe each.
+            -- The distinct users with pending work, one index probe each.
             (SELECT t.user_id FROM tasks t
              WHERE t.status = 'Pending' AND t.deps_pending = 0 AND t.run_type = p_run_type AND t.hosted = p_hosted
+               AND p_task_id IS NULL
              ORDER BY t.user_id LIMIT 1)
             UNION ALL
             SELECT (SELECT t.user_id FROM tasks t
@@ -41,45 +48,44 @@ BEGIN
               AND t.leased_until > clock_timestamp()
             GROUP BY t.user_id
         ),
-        turn AS (
-            SELECT q.id, q.user_id, coalesce(b.leases, 0) + q.place AS turn, q.created_at
+        line AS (
+            SELECT w.user_id, coalesce(b.leases, 0) AS leases, served.at, first.queue_time
             FROM waiting w
             LEFT JOIN busy b USING (user_id)
             CROSS JOIN LATERAL (
-                SELECT h.*, row_number() OVER (
-                    ORDER BY h.model = ANY (p_models) DESC NULLS LAST, h.priority DESC, h.created_at, h.id) AS place
-                FROM (SELECT t.id, t.user_id, t.model, t.priority, t.created_at FROM tasks t
-                      WHERE t.status = 'Pending' AND t.deps_pending = 0 AND t.run_type = p_run_type
-                        AND t.hosted = p_hosted AND t.user_id = w.user_id AND t.run_after <= clock_timestamp()
-                      ORDER BY t.priority DESC, t.created_at, t.id
-                      LIMIT p_limit + p_look_ahead) h
-            ) q
-            WHERE w.user_id IS NOT NULL AND p_task_id IS NULL
+                SELECT t.queue_time FROM tasks t
+                WHERE t.status = 'Pending' AND t.deps_pending = 0 AND t.run_type = p_run_type AND t.hosted = p_hosted
+                  AND t.user_id = w.user_id AND t.run_after <= clock_timestamp()
+                ORDER BY t.queue_time, t.id LIMIT 1
+            ) first
+            LEFT JOIN LATERAL (
+                SELECT t.claimed_at AS at FROM tasks t
+                WHERE t.run_type = p_run_type AND t.hosted = p_hosted AND t.user_id = w.user_id
+                  AND t.claimed_at IS NOT NULL
+                ORDER BY t.claimed_at DESC LIMIT 1
+            ) served ON true
+            ORDER BY leases, served.at NULLS FIRST, first.queue_time
+            LIMIT p_limit + p_look_ahead
+        ),
+        turn AS (
+            SELECT line.user_id, line.leases + n AS turn, line.at, line.queue_time
+            FROM line CROSS JOIN generate_series(1, p_limit) n
+            UNION ALL
+            SELECT t.user_id, 0, NULL, NULL FROM tasks t WHERE t.id = p_task_id
         )
-        SELECT turn.id, turn.user_id, turn.turn, turn.created_at FROM turn
-        UNION ALL
-        SELECT t.id, t.user_id, 0, t.created_at FROM tasks t WHERE t.id = p_task_id
-        ORDER BY turn, created_at
+        SELECT user_id FROM turn ORDER BY turn, at NULLS FIRST, queue_time
     LOOP
         EXIT WHEN cardinality(v_claimed) >= p_limit;
-        IF p_user_cap IS NOT NULL AND NOT p_hosted THEN
-            -- Two claims for one user would both count the same leases: they queue here, and the count below is a
-            -- statement of its own, so the second sees what the first took.
-            PERFORM pg_advisory_xact_lock(hashtextextended('unitask.cap' || p_run_type || v_candidate.user_id, 0));
-            CONTINUE WHEN (
-                SELECT count(*) FROM tasks t
-                WHERE t.status = 'Processing' AND t.user_id = v_candidate.user_id AND t.run_type = p_run_type
-                  AND NOT t.hosted AND t.leased_until > clock_timestamp()
-            ) >= p_user_cap;
+        CONTINUE WHEN v_user = ANY (v_passed);
+        v_id := NULL;
+        IF p_hosted OR p_user_cap IS NULL
+           OR unitask.under_cap(v_user, p_run_type, p_user_cap, v_claimed = '{}' AND v_passed = '{}') THEN
+            v_id := unitask.next_task(p_run_type, p_hosted, v_user, p_models, p_look_ahead, p_task_id);
         END IF;
-
-        WITH free AS (
-            -- OF t: a join must never lock its other side. A row that another claim has locked is not waited for.
-            SELECT t.id FROM tasks t
-            WHERE t.id = v_candidate.id AND t.status = 'Pending' AND t.deps_pending = 0
-              AND (t.run_after <= clock_timestamp() OR t.id = p_task_id)
-            FOR NO KEY UPDATE OF t SKIP LOCKED
-        )
+        IF v_id IS NULL THEN
+            v_passed := v_passed || v_user;
+            CONTINUE;
+        END IF;
         UPDATE tasks t
         SET status = 'Processing', lease_id = t.lease_id + 1, worker_id = p_worker_id,
             leased_until = clock_timestamp() + make_interval(secs => p_lease_seconds),
@@ -88,10 +94,8 @@ BEGIN
             -- whose children are planted is no new attempt.
             attempt = t.attempt + CASE WHEN t.hosted AND EXISTS (
                 SELECT FROM tasks c WHERE c.parent_task_id = t.id) THEN 0 ELSE 1 END
-        FROM free WHERE t.id = free.id;
-        IF FOUND THEN
-            v_claimed := v_claimed || v_candidate.id;
-        END IF;
+        WHERE t.id = v_id;
+        v_claimed := v_claimed || v_id;
     END LOOP;
 
     RETURN QUERY

@@ -12,16 +12,21 @@ BEGIN
         RETURN 0;
     END IF;
     FOR v_id IN
-        SELECT id FROM tasks WHERE status = 'Processing' AND leased_until < clock_timestamp()
-        ORDER BY leased_until LIMIT p_limit
+        SELECT id FROM tasks WHERE status = 'Processing' AND leased_until < clock_timestamp() ORDER BY leased_until
     LOOP
-        PERFORM unitask.lock_family(v_id);
-        -- Read again under the lock: the holder may have completed, or extended its lease, meanwhile.
-        SELECT * INTO v_task FROM tasks WHERE id = v_id;
-        CONTINUE WHEN v_task.id IS NULL OR v_task.status <> 'Processing' OR v_task.leased_until >= clock_timestamp();
-        PERFORM unitask.release_task(
-            v_task, 'worker_lost', format('worker %s was silent for too long', v_task.worker_id), true, NULL);
-        v_count := v_count + 1;
+        EXIT WHEN v_count >= p_limit;
+        BEGIN
+            PERFORM unitask.lock_family(v_id);
+            -- Read again under the lock: the holder may have completed, or extended its lease, meanwhile.
+            SELECT * INTO v_task FROM tasks WHERE id = v_id;
+            CONTINUE WHEN v_task.id IS NULL OR v_task.status <> 'Processing' OR v_task.leased_until >= clock_timestamp();
+            PERFORM unitask.release_task(
+                v_task, 'worker_lost', format('worker %s was silent for too long', v_task.worker_id), true, NULL);
+            v_count := v_count + 1;
+        EXCEPTION WHEN OTHERS THEN
+            -- One row that cannot be taken back must not keep the others, nor every claim, from going on.
+            RAISE WARNING 'task % cannot be rescued: %', v_id, SQLERRM;
+        END;
     END LOOP;
     RETURN v_count;
 END $$;

@@ -1,0 +1,21 @@
+-- Whether a user may hold one more lease in a pool. True is answered under a lock that the claim keeps to its end: two
+-- claims for one user would both count the same leases otherwise.
+--
+-- Only a claim that has no such lock yet waits for one (p_wait): two that hold one each and want the other's would
+-- dead-lock. Leases are counted, never kept in a counter that a crash could leave wrong.
+CREATE FUNCTION unitask.under_cap(p_user_id uuid, p_run_type text, p_cap integer, p_wait boolean) RETURNS boolean
+LANGUAGE plpgsql AS $$
+DECLARE
+    v_lock bigint := hashtextextended('unitask.cap' || p_run_type || p_user_id, 0);
+BEGIN
+    -- Without the lock first: a user at the cap must not queue everybody's claims.
+    IF unitask.live_leases(p_user_id, p_run_type) >= p_cap THEN
+        RETURN false;
+    END IF;
+    IF p_wait THEN
+        PERFORM pg_advisory_xact_lock(v_lock);
+    ELSIF NOT pg_try_advisory_xact_lock(v_lock) THEN
+        RETURN false;
+    END IF;
+    RETURN unitask.live_leases(p_user_id, p_run_type) < p_cap;
+END $$;
