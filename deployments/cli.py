@@ -7,8 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from enum import StrEnum
-from typing import Annotated, Any
+from typing import Any
 
 import sqlalchemy as sa
 import typer
@@ -18,19 +17,11 @@ from rich.table import Table
 from db.embedded import EmbeddedPostgresError
 from deployments import supervisor
 from deployments.status import platform_status
+from flows import fleet
+from tasks_lib.cli import Output, OutputOption
 from tasks_lib.errors import TaskError
 
 app = typer.Typer(no_args_is_help=True)
-
-
-class Output(StrEnum):
-    """For people, or for programs."""
-
-    table = "table"
-    json = "json"
-
-
-OutputOption = Annotated[Output, typer.Option("--output", "-o", help="Tables for people, JSON for programs.")]
 
 
 @app.command()
@@ -43,6 +34,7 @@ def up(output: OutputOption = Output.table) -> None:
         run = supervisor.up()
         status.update("registering the deployments")
         run_deploy()
+        fleet.ensure_workers(minimum=dict.fromkeys(fleet.WORKERS, 1), api_url=run.prefect_api_url)
     _show(platform_status(), output)
     if output is Output.table:
         Console().print(f"ready in {time.monotonic() - began:.1f} s; see {run.prefect_ui_url}, end with `unitask down`")

@@ -18,12 +18,12 @@ import httpx
 
 from db import migrate
 from db.engine import create_engine
-from deployments import api
 from deployments.environment import platform_environment
 from deployments.errors import PlatformError
 from deployments.manifest import TAG, Deployment, Manifest, read
 from deployments.state import resolve_home, state
 from deployments.supervisor import POOLS, PROJECT
+from flows import api
 from tasks_lib.database import database_url
 from tasks_lib.types import registry
 

@@ -30,6 +30,10 @@ _DEFAULTS = {
     # Runs planned ahead all start late, and at once, after the platform has been down: plan few.
     "PREFECT_SERVER_SERVICES_SCHEDULER_MIN_RUNS": "2",
     "PREFECT_SERVER_SERVICES_SCHEDULER_MIN_SCHEDULED_TIME": "PT2M",
+    # Task runs are recorded in batches, or fifty travels at once show up to a quarter of a minute late. An interval
+    # below one second counts as none, and keeps a core busy.
+    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "50",
+    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "1",
     "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
     "PREFECT_WORKER_ENABLE_CANCELLATION": "true",
     "PREFECT_WORKER_QUERY_SECONDS": "2",

@@ -10,9 +10,9 @@ import httpx
 import psutil
 import sqlalchemy as sa
 
-from deployments import api
 from deployments.state import resolve_home, state
 from deployments.supervisor import POOLS
+from flows import api
 from tasks_lib.database import database_url
 from tasks_lib.errors import DatabaseError
 

@@ -24,12 +24,15 @@ import psutil
 import sqlalchemy as sa
 
 from db import embedded
-from deployments import api, processes
+from deployments import processes
 from deployments.environment import asyncpg_url, platform_environment
 from deployments.errors import PlatformError
 from deployments.processes import Child
 from deployments.state import RunState, locked, resolve_home, state, write
+from flows import api
 from tasks_lib.database import DATABASE_NAME
+from tasks_lib.errors import TaskError
+from tasks_lib.queue import leases
 from tasks_lib.settings import get_settings
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -184,6 +187,8 @@ class Supervisor:
         """End everything: flow runs, then workers, then the server that hears of both, then Postgres."""
         self._ready = False
         self._tell()
+        # A SIGTERM can fall into the moment in which a sub-flow starts, and Prefect's handler is in place of ours.
+        _guarded(leases.drain_workers)
         processes.drain(self._home, DRAIN_SECONDS)
         workers = [psutil.Process(worker.pid) for worker in self._workers.values() if worker.pid]
         processes.end(workers, WORKER_STOP_SECONDS)
@@ -217,11 +222,11 @@ def _listen() -> socket.socket:
     return listener
 
 
-def _guarded(step: Callable[[], None]) -> bool:
+def _guarded(step: Callable[[], object]) -> bool:
     """Run a step of the supervisor; what it raises on purpose is logged, and false is returned."""
     try:
         step()
-    except (PlatformError, embedded.EmbeddedPostgresError, sa.exc.DBAPIError, OSError) as error:
+    except (TaskError, embedded.EmbeddedPostgresError, sa.exc.DBAPIError, OSError) as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
         return False
     return True
@@ -229,6 +234,7 @@ def _guarded(step: Callable[[], None]) -> bool:
 
 def main(home: Path, root: Path) -> int:
     """Be the supervisor of `home`: leave the caller, hold the lock, keep everything running until a signal comes."""
+    os.environ["UNITASK_HOME"] = str(home)  # for the settings of this process
     lock = (home / "supervisor.lock").open("a")
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

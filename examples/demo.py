@@ -61,7 +61,7 @@ def main() -> int:
         with watch.lap("Postgres, Prefect and the deployments"):
             run = supervisor.up()
             deploy.deploy()
-            fleet.ensure_workers(minimum={"gpu": 1, "api": 1}, api_url=run.prefect_api_url)
+            fleet.ensure_workers(minimum=dict.fromkeys(fleet.WORKERS, 1), api_url=run.prefect_api_url)
         console.print(f"Prefect UI: [bold]{run.prefect_ui_url}[/]")
         with watch.lap("user, project, token and keyframes"):
             user_id = accounts.ensure_user("demo")

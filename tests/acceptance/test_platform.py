@@ -19,11 +19,12 @@ import psutil
 import pytest
 
 from db import embedded
-from deployments import api, processes
+from deployments import processes
 from deployments.deploy import deploy
 from deployments.errors import PlatformError
 from deployments.state import RunState, state
 from deployments.supervisor import down, up
+from flows import api
 
 T = TypeVar("T")
 

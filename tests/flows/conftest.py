@@ -1,0 +1,155 @@
+"""One real platform a run: Postgres, Prefect's server, its workers and our worker flows, as `unitask up` makes them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import httpx
+import psutil
+import pytest
+import sqlalchemy as sa
+from PIL import Image
+
+from db import tables
+from deployments import supervisor
+from deployments.deploy import deploy
+from deployments.state import RunState
+from flows import api, fleet
+from tasks_lib import create_travel_between_images_task, database, upload_media
+from tasks_lib.settings import get_settings
+from tests.conftest import Owner, make_owner
+
+# Short enough that a rescue fits into a test.
+SETTINGS = {"UNITASK_LEASE_SECONDS": "6", "UNITASK_HEARTBEAT_SECONDS": "1", "UNITASK_POLL_SECONDS": "1"}
+
+
+@dataclass(frozen=True)
+class Platform:
+    """The running platform, a client of Prefect's API, and a user."""
+
+    run: RunState
+    api: httpx.Client
+    owner: Owner
+    folder: Path
+
+    def post(self, path: str, body: dict[str, Any]) -> Any:
+        return self.api.post(path, json=body).raise_for_status().json()
+
+    def get(self, path: str) -> Any:
+        return self.api.get(path).raise_for_status().json()
+
+    def graph(self, flow_run_id: UUID | str) -> dict[str, dict[str, Any]]:
+        """A run's nodes by id, as the UI draws them."""
+        return dict(self.get(f"/flow_runs/{flow_run_id}/graph-v2")["nodes"])
+
+    def run_named(self, name: str) -> dict[str, Any]:
+        """The newest flow run of that name."""
+        runs = self.post("/flow_runs/filter", {"flow_runs": {"name": {"any_": [name]}}, "sort": "START_TIME_DESC"})
+        return dict(runs[0])
+
+    def worker_pid(self, run_type: str) -> int:
+        """The process of the pool's newest live worker flow."""
+        w = tables.workers
+        with database.transaction() as connection:
+            return (
+                connection.execute(
+                    sa.select(w.c.pid)
+                    .where(w.c.run_type == run_type, w.c.stopped_at.is_(None))
+                    .order_by(w.c.started_at.desc())
+                )
+                .scalars()
+                .first()
+                or 0
+            )
+
+    def images(self, count: int, size: int = 64) -> list[str]:
+        """Uploaded pictures: gradients that turn a little from one to the next."""
+        references = []
+        for i in range(count):
+            path = self.folder / f"{count}-{size}-{i}.png"
+            Image.linear_gradient("L").rotate(20 * i).resize((size, size)).convert("RGB").save(path)
+            references.append(upload_media(path, project_id=self.owner.project_id))
+        return references
+
+    def create(self, count: int = 4, size: int = 64, **params: Any) -> UUID:
+        """A travel through `count` small pictures."""
+        return create_travel_between_images_task(self.request(count, size, **params)).task_id
+
+    def request(self, count: int = 4, size: int = 64, **params: Any) -> dict[str, Any]:
+        """What such a travel asks for."""
+        return {
+            "project_id": str(self.owner.project_id),
+            "image_urls": self.images(count, size),
+            "base_prompts": ["turning"],
+            "segment_frames": 5,
+            "resolution": f"{size}x{size}",
+            **params,
+        }
+
+
+@pytest.fixture(scope="session")
+def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+    """The platform, for all tests of this folder: it takes half a minute to start."""
+    patch = pytest.MonkeyPatch()
+    home = tmp_path_factory.mktemp("platform")
+    for name in ("UNITASK_DATABASE_URL", "UNITASK_STORAGE_URL", "UNITASK_TOKEN", "PREFECT_API_URL"):
+        patch.delenv(name, raising=False)
+    for name, value in {**SETTINGS, "UNITASK_HOME": str(home)}.items():
+        patch.setenv(name, value)
+    _forget_settings()
+    try:
+        run = supervisor.up(home)
+        deploy(home)
+        owner = make_owner("creator")
+        patch.setenv("UNITASK_TOKEN", owner.token)
+        get_settings.cache_clear()
+        fleet.ensure_workers(minimum={"gpu": 1, "api": 1}, api_url=run.prefect_api_url)
+        with api.client(run.prefect_api_url) as client:
+            yield Platform(run, client, owner, tmp_path_factory.mktemp("pictures"))
+    finally:
+        database.get_engine().dispose()
+        supervisor.down(home)
+        patch.undo()
+        _forget_settings()
+
+
+def _forget_settings() -> None:
+    get_settings.cache_clear()
+    database.get_engine.cache_clear()
+
+
+def until(condition: Callable[[], Any], seconds: float = 120, what: str = "it") -> Any:
+    """Wait for a condition, and give what it gave."""
+    end = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < end, f"{what} did not happen in {seconds} seconds"
+        time.sleep(0.2)
+    return found
+
+
+def run_prefect(platform: Platform, code: str) -> Any:
+    """Run Python that uses Prefect's client, in a process whose settings point at the platform; its JSON answer."""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | {"PREFECT_API_URL": platform.run.prefect_api_url, "PREFECT_LOGGING_LEVEL": "ERROR"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout) if done.stdout.strip() else None
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs."""
+    return bool(psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
