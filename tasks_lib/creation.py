@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any, Literal
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
@@ -25,6 +25,8 @@ from tasks_lib.errors import NotFoundError, Refusal, TaskValidationError
 from tasks_lib.labels import generate_run_id, generate_task_id
 from tasks_lib.params.base import Resolution, field_path
 from tasks_lib.params.lists import expand_array_to_count
+from tasks_lib.params.references import references
+from tasks_lib.params.resolution import ASPECT_RATIOS, DEFAULT_ASPECT_RATIO
 from tasks_lib.queue import ClaimedTask, leases, wakeup
 from tasks_lib.settings import get_settings
 from tasks_lib.types.base import Preparation, Prepared, TaskParams, TaskType
@@ -46,20 +48,6 @@ __all__ = [
     "validate_required_fields",
 ]
 
-# The size of a request without one, by the project's aspect ratio.
-ASPECT_RATIOS = {
-    "21:9": "1024x438",
-    "16:9": "902x508",
-    "4:3": "768x576",
-    "3:2": "768x512",
-    "1:1": "670x670",
-    "Square": "670x670",
-    "2:3": "512x768",
-    "3:4": "576x768",
-    "9:16": "508x902",
-    "9:21": "438x1024",
-}
-DEFAULT_ASPECT_RATIO = "1:1"
 MAX_BATCH = 20_000
 MAX_PARAMS_BYTES = 1_000_000
 
@@ -166,7 +154,8 @@ def store(valid: Sequence[ValidRequest], caller: Caller, *, claimable_after: flo
     """
     caller.require("tasks:create")
     projects = {id_: require_project(caller, id_) for id_ in {item.request.project_id for item in valid}}
-    rows = [{**_row(item, projects[item.request.project_id]), "run_after_seconds": claimable_after} for item in valid]
+    common = {"run_after_seconds": claimable_after, "batch_id": str(uuid4()) if len(valid) > 1 else None}
+    rows = [{**_row(item, projects[item.request.project_id]), **common} for item in valid]
     answers = database.call("create_tasks", p_rows=json.dumps(rows), p_enforce_credits=get_settings().credits_enforced)
     wakeup.notify({answer["run_type"] for answer in answers if answer["created"]})
     return [
@@ -271,6 +260,7 @@ def _row(item: ValidRequest, project: Project) -> dict[str, Any]:
         "idempotency_key": item.request.idempotency_key,
         "request_hash": item.request_hash,
         "hold": str(_hold(item.task_type, prepared.params, prepared.placement)),
+        "references": references(item.params),
         "depends_on": [dependency.model_dump(mode="json") for dependency in item.request.depends_on],
     }
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Self
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal, Self
+from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
 from tasks_lib.errors import TaskValidationError
@@ -19,6 +21,9 @@ PROMPT_LIMIT = 10_000
 
 class ParamGroup(BaseModel):
     """A frozen set of parameters. Numbers are not guessed from text, and unknown keys are refused."""
+
+    REFUSED: ClassVar[Mapping[str, str]] = {}
+    """Names that older clients send and that are refused on purpose, with what to do instead."""
 
     model_config = ConfigDict(
         frozen=True,
@@ -32,23 +37,43 @@ class ParamGroup(BaseModel):
     @classmethod
     def parse(cls, params: Mapping[str, Any] | BaseModel) -> Self:
         """Validate a request. Raises `TaskValidationError`: its field is the first wrong one, its text names all."""
-        given = params.model_dump(exclude_unset=True) if isinstance(params, BaseModel) else params
-        if not isinstance(given, Mapping):
-            raise TaskValidationError(f"parameters must be an object, not {type(given).__name__}", "params")
         try:
-            return cls.model_validate({key: given[key] for key in given})
+            return cls.model_validate(_as_dict(params))
         except ValidationError as error:
-            problems = [(field_path(detail["loc"]), cls._explain(detail)) for detail in error.errors()]
-        raise TaskValidationError("; ".join(f"`{field}`: {text}" for field, text in problems), problems[0][0])
+            raise cls._refusal(error.errors()) from None
+
+    @classmethod
+    def check_some(cls, params: Mapping[str, Any]) -> None:
+        """Validate a part of a request: what is missing may come later. Raises `TaskValidationError`."""
+        try:
+            cls.model_validate(_as_dict(params))
+        except ValidationError as error:
+            if wrong := [detail for detail in error.errors() if detail["type"] != "missing" or len(detail["loc"]) > 1]:
+                raise cls._refusal(wrong) from None
+
+    @classmethod
+    def _refusal(cls, details: list[ErrorDetails]) -> TaskValidationError:
+        problems = [(field_path(detail["loc"]), cls._explain(detail)) for detail in details]
+        return TaskValidationError("; ".join(f"`{field}`: {text}" for field, text in problems), problems[0][0])
 
     @classmethod
     def _explain(cls, detail: ErrorDetails) -> str:
         if detail["type"] != "extra_forbidden":
             return detail["msg"].removeprefix("Value error, ")
         unknown = str(detail["loc"][-1])
-        names = list(cls.model_fields) if len(detail["loc"]) == 1 else []
+        top = len(detail["loc"]) == 1
+        if top and unknown in cls.REFUSED:
+            return cls.REFUSED[unknown]
+        names = list(cls.model_fields) if top else []
         near = difflib.get_close_matches(unknown, names, n=1)
         return f"there is no such parameter; did you mean `{near[0]}`?" if near else "there is no such parameter"
+
+
+def _as_dict(params: Mapping[str, Any] | BaseModel) -> dict[str, Any]:
+    given = params.model_dump(exclude_unset=True) if isinstance(params, BaseModel) else params
+    if not isinstance(given, Mapping):
+        raise TaskValidationError(f"parameters must be an object, not {type(given).__name__}", "params")
+    return {key: given[key] for key in given}
 
 
 def field_path(location: tuple[int | str, ...]) -> str:
@@ -62,18 +87,31 @@ def field_path(location: tuple[int | str, ...]) -> str:
 def _check_media(value: str) -> str:
     if len(value) > REFERENCE_LIMIT:
         raise ValueError(f"must have at most {REFERENCE_LIMIT} characters")
-    if not re.fullmatch(r"(https?://[^\s/?#@]+(/\S*)?|unitask://[\w./-]+)", value):
+    if not re.fullmatch(r"(https?://[^\s/?#@\0]+(/[^\s\0]*)?|unitask://[\w./-]+)", value):
         raise ValueError("must be an http(s) URL or a reference that upload_media returned")
     return value
 
 
 def _check_resolution(value: str) -> str:
-    match = re.fullmatch(r"(\d{1,5})x(\d{1,5})", value)
+    match = re.fullmatch(r"([0-9]{1,5})x([0-9]{1,5})", value)
     if not match:
         raise ValueError("must be WIDTHxHEIGHT in pixels, for example 768x432")
     width, height = int(match[1]), int(match[2])
     if not (64 <= width <= 4096 and 64 <= height <= 4096 and width % 2 == 0 and height % 2 == 0):
         raise ValueError("width and height must be even and from 64 to 4096 pixels")
+    return value
+
+
+def _from_pair(value: Any) -> Any:
+    """Older clients send some sizes as `[width, height]`."""
+    if isinstance(value, list) and len(value) == 2 and all(type(side) is int for side in value):
+        return f"{value[0]}x{value[1]}"
+    return value
+
+
+def _check_words(value: str) -> str:
+    if not value.strip():
+        raise ValueError("must not be empty")
     return value
 
 
@@ -84,11 +122,32 @@ def _check_text(value: str) -> str:
 
 
 Text = Annotated[str, Field(max_length=PROMPT_LIMIT), AfterValidator(_check_text)]
+Words = Annotated[Text, AfterValidator(_check_words)]
+"""Text that says something."""
+Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_check_text)]
+Locator = Annotated[str, Field(min_length=1, max_length=REFERENCE_LIMIT), AfterValidator(_check_text)]
+"""Where an engine finds weights: a name, a path on the worker, a hub id or a URL."""
 MediaReference = Annotated[str, AfterValidator(_check_media)]
-Resolution = Annotated[str, AfterValidator(_check_resolution)]
+Resolution = Annotated[str, BeforeValidator(_from_pair, json_schema_input_type=str), AfterValidator(_check_resolution)]
 Seed = Annotated[int, Field(ge=0, le=SEED_MAX)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Strength = Annotated[float, Field(ge=0, le=2)]
+Steps = Annotated[int, Field(ge=1, le=200)]
+Guidance = Annotated[float, Field(ge=0, le=30)]
+
+
+@dataclass(frozen=True)
+class RefersTo:
+    """Marks a field as the id of a stored thing, which must be there and in the request's own project."""
+
+    kind: Literal["shot", "generation", "variant", "shot_generation"]
+
+
+Id = Annotated[UUID, Field(strict=False)]
+ShotId = Annotated[UUID, Field(strict=False), RefersTo("shot")]
+GenerationId = Annotated[UUID, Field(strict=False), RefersTo("generation")]
+VariantId = Annotated[UUID, Field(strict=False), RefersTo("variant")]
+ShotGenerationId = Annotated[UUID, Field(strict=False), RefersTo("shot_generation")]
 
 
 def size_of(resolution: str) -> tuple[int, int]:

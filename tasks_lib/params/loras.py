@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import AliasChoices, Field
 
-from tasks_lib.params.base import ParamGroup, Strength
+from tasks_lib.params.base import Locator, ParamGroup, Strength
 
 
 class Lora(ParamGroup):
     """One adapter and how strongly it acts."""
 
-    path: Annotated[str, Field(min_length=1, max_length=1_024)]
-    """Where the engine finds it: a name, a path on the worker, or a hub id."""
+    path: Annotated[Locator, Field(validation_alias=AliasChoices("path", "url"))]
+    """Where the engine finds it: a name, a path on the worker, a hub id or a URL. `url` is taken for it too."""
 
-    strength: Strength = 1.0
-    """0 has no effect, 1 is what it was trained for; at most 2."""
+    strength: Annotated[Strength, Field(validation_alias=AliasChoices("strength", "scale"))] = 1.0
+    """0 has no effect, 1 is what it was trained for; at most 2. `scale` is taken for it too."""
 
 
 class LoraParams(ParamGroup):

@@ -1,10 +1,12 @@
-"""How much moves."""
+"""How much moves, and the colours after it."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from tasks_lib.params.base import Fraction, ParamGroup
+from pydantic import Field
+
+from tasks_lib.params.base import Fraction, Name, ParamGroup
 
 
 class VideoMotionParams(ParamGroup):
@@ -15,3 +17,26 @@ class VideoMotionParams(ParamGroup):
 
     motion_mode: Literal["basic", "presets", "advanced"] = "basic"
     """Which of the motion settings a form shows."""
+
+
+class FormParams(ParamGroup):
+    """What a form needs to show a request again; nothing is made from it."""
+
+    advanced_mode: bool = False
+    """Whether the form shows the phases instead of steps and motion."""
+
+    selected_phase_preset_id: Name | None = None
+    """The preset that `phase_config` came from."""
+
+    debug: bool = False
+    """Keep more in the logs."""
+
+
+class ColourParams(ParamGroup):
+    """Correction of every segment after the first, against the drift of chained models."""
+
+    after_first_post_generation_saturation: Annotated[float, Field(ge=0, le=4)] = 1.0
+    """Factor on the saturation; 1 changes nothing."""
+
+    after_first_post_generation_brightness: Annotated[float, Field(ge=-1, le=1)] = 0.0
+    """Added to the brightness, as a share of white; 0 changes nothing."""

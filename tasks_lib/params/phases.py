@@ -7,11 +7,11 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from tasks_lib.params.base import ParamGroup
+from tasks_lib.params.base import Guidance, Locator, Name, ParamGroup, Steps
 
 
 def _check_multiplier(value: str) -> str:
-    if not re.fullmatch(r"\s*\d+(\.\d+)?(\s*,\s*\d+(\.\d+)?)*\s*", value):
+    if not re.fullmatch(r" *[0-9]+(\.[0-9]+)?( *, *[0-9]+(\.[0-9]+)?)* *", value):
         raise ValueError("must be a number, or numbers with commas between them for a ramp over the steps")
     return value
 
@@ -19,7 +19,7 @@ def _check_multiplier(value: str) -> str:
 class PhaseLora(ParamGroup):
     """An adapter in one phase."""
 
-    url: Annotated[str, Field(min_length=1, max_length=2_048)]
+    url: Locator
     """Where the engine finds it."""
 
     multiplier: Annotated[str, AfterValidator(_check_multiplier)] = "1.0"
@@ -32,7 +32,7 @@ class Phase(ParamGroup):
     phase: Annotated[int, Field(ge=1, le=3)]
     """Its number, from 1."""
 
-    guidance_scale: Annotated[float, Field(ge=0, le=30)] = 1.0
+    guidance_scale: Guidance = 1.0
     """How strictly the prompt is followed."""
 
     loras: Annotated[list[PhaseLora], Field(max_length=16)] = []
@@ -45,7 +45,7 @@ class PhaseConfig(ParamGroup):
     num_phases: Annotated[int, Field(ge=2, le=3)]
     """How many phases there are."""
 
-    steps_per_phase: Annotated[list[Annotated[int, Field(ge=1, le=200)]], Field(min_length=2, max_length=3)]
+    steps_per_phase: Annotated[list[Steps], Field(min_length=2, max_length=3)]
     """Inference steps of each phase; their sum is the number of steps."""
 
     phases: Annotated[list[Phase], Field(min_length=2, max_length=3)]
@@ -54,7 +54,7 @@ class PhaseConfig(ParamGroup):
     flow_shift: Annotated[float, Field(gt=0, le=100)] = 5.0
     """Shift of the noise schedule."""
 
-    sample_solver: Annotated[str, Field(max_length=64)] = "euler"
+    sample_solver: Name = "euler"
     """Name of the sampler."""
 
     model_switch_phase: Annotated[int, Field(ge=1, le=2)] = 1

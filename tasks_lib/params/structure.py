@@ -1,12 +1,14 @@
-"""A video that guides the motion of the one to make."""
+"""Videos that guide the motion of the one to make."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from tasks_lib.params.base import MediaReference, ParamGroup
+from tasks_lib.params.base import Fraction, MediaReference, ParamGroup, Strength
+
+Treatment = Literal["adjust", "clip"]
 
 
 class VideoStructureParams(ParamGroup):
@@ -15,11 +17,91 @@ class VideoStructureParams(ParamGroup):
     structure_video_path: MediaReference | None = None
     """The guiding video; without one the other structure settings have no effect."""
 
-    structure_video_treatment: Literal["adjust", "clip"] = "adjust"
+    structure_video_treatment: Treatment = "adjust"
     """Stretch the guide over the whole travel, or keep its speed and cut it."""
 
-    structure_video_motion_strength: Annotated[float, Field(ge=0, le=2)] = 1.0
+    structure_video_motion_strength: Strength = 1.0
     """How strongly the guide acts; 1 is as it is."""
 
     structure_video_type: Literal["flow", "canny", "depth"] = "flow"
     """What is taken from the guide: its motion, its edges or its depth."""
+
+
+class GuideVideo(ParamGroup):
+    """One guiding video and the frames of the film that it guides."""
+
+    path: MediaReference
+    """The video."""
+
+    start_frame: Annotated[int, Field(ge=0)] = 0
+    """First frame of the film that it guides."""
+
+    end_frame: Annotated[int, Field(ge=1)] | None = None
+    """Frame before which it ends; none is the end of the film."""
+
+    treatment: Treatment = "adjust"
+    """Stretch it over these frames, or keep its speed and cut it."""
+
+    source_start_frame: Annotated[int, Field(ge=0)] = 0
+    """First of its own frames that is used."""
+
+    source_end_frame: Annotated[int, Field(ge=1)] | None = None
+    """Its own frame before which it ends; none is its end."""
+
+    @model_validator(mode="after")
+    def _ends_after_its_start(self) -> Self:
+        for start, end in (("start_frame", "end_frame"), ("source_start_frame", "source_end_frame")):
+            last = getattr(self, end)
+            if last is not None and last <= getattr(self, start):
+                raise ValueError(f"`{end}` must be above `{start}`")
+        return self
+
+
+class StructureGuidance(ParamGroup):
+    """Guiding videos and how they act."""
+
+    target: Literal["uni3c", "vace"]
+    """What takes the guidance: a control network, or the model's own guide input."""
+
+    videos: Annotated[list[GuideVideo], Field(min_length=1, max_length=64)]
+    """The guides."""
+
+    strength: Strength = 1.0
+    """How strongly they act."""
+
+    step_window: Annotated[list[Fraction], Field(min_length=2, max_length=2)] = [0.0, 1.0]
+    """uni3c: the part of the inference steps in which they act, from and to, each 0 to 1."""
+
+    frame_policy: Literal["fit", "clip"] = "fit"
+    """uni3c: stretch the guide to the segment, or cut it."""
+
+    zero_empty_frames: bool = True
+    """uni3c: frames without a guide are left free."""
+
+    preprocessing: Literal["flow", "canny", "depth", "none"] = "flow"
+    """vace: what is taken from the guide."""
+
+    canny_intensity: Strength = 1.0
+    """vace: strength of the edges."""
+
+    depth_contrast: Strength = 1.0
+    """vace: contrast of the depth."""
+
+    @model_validator(mode="after")
+    def _window_is_in_order(self) -> Self:
+        if self.step_window[0] > self.step_window[1]:
+            raise ValueError("`step_window` must be [from, to] with from not above to")
+        return self
+
+
+class StructureGuidanceParams(VideoStructureParams):
+    """A guide as one video, or as an object that holds several."""
+
+    structure_guidance: StructureGuidance | None = None
+    """Several guides, or the finer settings of one; instead of `structure_video_path`."""
+
+    @model_validator(mode="after")
+    def _one_form(self) -> Self:
+        if self.structure_guidance and self.structure_video_path:
+            raise ValueError("give `structure_guidance` or `structure_video_path`, not both")
+        return self

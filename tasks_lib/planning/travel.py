@@ -50,6 +50,7 @@ def plan_travel(params: dict[str, Any], placement: dict[str, Any] | None) -> lis
                     "resolution": details["resolution"],
                     "fps": timeline.fps,
                     **{name: details[name] for name in _SHARED},
+                    **_overrides(details, i),
                 },
                 after=[segment_key(i - 1)] if chained and i else [],
                 placement=place if generation_id else None,
@@ -95,7 +96,40 @@ _SHARED = (
     "structure_video_treatment",
     "structure_video_motion_strength",
     "structure_video_type",
+    "structure_guidance",
+    "after_first_post_generation_saturation",
+    "after_first_post_generation_brightness",
 )
+
+
+def _overrides(details: dict[str, Any], i: int) -> dict[str, Any]:
+    """What the request says about segment i alone; a null there keeps what it says about all."""
+    own = {}
+    for name, of_pairs in (("phase_config", "pair_phase_configs"), ("loras", "pair_loras")):
+        if details[of_pairs] and details[of_pairs][i] is not None:
+            own[name] = details[of_pairs][i]
+    motion = (details["pair_motion_settings"] or [None] * (i + 1))[i] or {}
+    if motion.get("amount_of_motion") is not None:
+        own["amount_of_motion"] = motion["amount_of_motion"]
+    return own | _guide(details, motion)
+
+
+def _guide(details: dict[str, Any], motion: dict[str, Any]) -> dict[str, Any]:
+    """The guide of one segment: the travel's, with the segment's own strength, fit and end."""
+    strength, treatment = motion.get("structure_motion_strength"), motion.get("structure_treatment")
+    end = motion.get("uni3c_end_percent")
+    guidance = details["structure_guidance"]
+    if guidance is None:
+        own = {"structure_video_motion_strength": strength, "structure_video_treatment": treatment}
+        return {name: value for name, value in own.items() if value is not None}
+    guidance = dict(guidance)
+    if strength is not None:
+        guidance["strength"] = strength
+    if treatment is not None:
+        guidance["videos"] = [{**video, "treatment": treatment} for video in guidance["videos"]]
+    if end is not None:
+        guidance["step_window"] = [min(guidance["step_window"][0], end), end]
+    return {"structure_guidance": guidance}
 
 
 def _prompt(details: dict[str, Any], i: int) -> str:

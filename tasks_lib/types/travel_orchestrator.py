@@ -2,82 +2,29 @@
 
 from __future__ import annotations
 
-import random
-from typing import Annotated, Any, Self
-from uuid import UUID, uuid4
+from typing import Any, Literal, Self
+from uuid import uuid4
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
 from tasks_lib.labels import generate_run_id, generate_task_id
-from tasks_lib.params.base import MediaReference, Resolution, Text
+from tasks_lib.params.journey import JourneyParams
 from tasks_lib.params.lists import expand_array_to_count
-from tasks_lib.params.loras import LoraParams
-from tasks_lib.params.model import VideoModelParams
-from tasks_lib.params.motion import VideoMotionParams
-from tasks_lib.params.prompts import PromptParams
-from tasks_lib.params.structure import VideoStructureParams
 from tasks_lib.planning.timeline import Timeline, plan_timeline
 from tasks_lib.planning.travel import plan_travel
 from tasks_lib.types.base import Preparation, Prepared, TaskParams, TaskType
 
-MAX_IMAGES = 200
-RANDOM_SEED_LIMIT = 1_000_000
 
-Id = Annotated[UUID, Field(strict=False)]
-
-
-class TravelParams(PromptParams, VideoStructureParams, VideoMotionParams, VideoModelParams, LoraParams, TaskParams):
+class TravelParams(JourneyParams, TaskParams):
     """A travel through images 0..N has N segments. A list of one entry counts for all; other lengths are exact."""
 
-    image_urls: Annotated[list[MediaReference], Field(min_length=1, max_length=MAX_IMAGES)]
-    """The keyframes in order; one image is a journey of one segment with no end."""
-
-    base_prompts: Annotated[list[Text], Field(min_length=1, max_length=MAX_IMAGES)]
-    """Prompt of each segment; an empty one means `base_prompt`."""
-
-    segment_frames: Annotated[list[int], Field(min_length=1, max_length=MAX_IMAGES)] | int = 61
-    """Frames of each segment, 5 to 81; brought down to 4n+1."""
-
-    frame_overlap: Annotated[list[int], Field(max_length=MAX_IMAGES)] | int = 0
-    """Frames that each joint shares; brought down to a multiple of 4, below both neighbours."""
-
-    negative_prompts: Annotated[list[Text], Field(max_length=MAX_IMAGES)] = []
-    """What each segment must not show."""
-
-    enhanced_prompts: Annotated[list[Text], Field(max_length=MAX_IMAGES)] = []
-    """Prompts that win over `base_prompts` where they are not empty."""
-
-    resolution: Resolution | None = None
-    """WIDTHxHEIGHT in pixels; without one it follows the project's aspect ratio."""
-
-    independent_segments: bool = True
-    """Segments are made at the same time; false chains each to the tail of the one before."""
-
-    shot_id: Id | None = None
-    """The shot that the film belongs to."""
-
-    parent_generation_id: Id | None = None
-    """A video generation to fill; without one a new one is made."""
-
-    pair_shot_generation_ids: Annotated[list[Id], Field(max_length=MAX_IMAGES)] = []
-    """For each segment, the place of its first image on the shot's timeline."""
-
-    generation_name: Annotated[str, Field(max_length=200)] | None = None
-    """Name of the film."""
+    turbo_mode: Literal[False] = False
+    """The quick external model is a task type of its own, `wan_2_2_i2v`."""
 
     @model_validator(mode="after")
-    def _everything_fits(self) -> Self:
-        for name in ("base_prompts", "negative_prompts", "enhanced_prompts"):
-            expand_array_to_count(getattr(self, name), self.segment_count, name)
-        if self.pair_shot_generation_ids and len(self.pair_shot_generation_ids) != self.segment_count:
-            raise ValueError(f"`pair_shot_generation_ids` must have {self.segment_count} entries")
+    def _timeline_fits(self) -> Self:
         self.timeline()
         return self
-
-    @property
-    def segment_count(self) -> int:
-        """How many segments the images make."""
-        return max(1, len(self.image_urls) - 1)
 
     def timeline(self) -> Timeline:
         """The layout of the film. Raises `TaskValidationError` for frames and overlaps that do not fit."""
@@ -97,8 +44,7 @@ def prepare(params: TravelParams, preparation: Preparation) -> Prepared:
     for name in ("base_prompts", "negative_prompts", "enhanced_prompts"):
         details[name] = expand_array_to_count(details[name] or [""], params.segment_count, name)
     details["resolution"] = preparation.resolution(params.resolution)
-    if params.random_seed:
-        details["seed"] = random.randrange(RANDOM_SEED_LIMIT)
+    details["seed"] = params.settled_seed()
 
     placement: dict[str, Any] = {"as": "existing", "generation_id": str(params.parent_generation_id)}
     if params.parent_generation_id is None:

@@ -9,8 +9,8 @@ from pydantic import Field
 from tasks_lib.params.base import MediaReference, Resolution, Text, size_of
 from tasks_lib.params.loras import LoraParams
 from tasks_lib.params.model import VideoModelParams
-from tasks_lib.params.motion import VideoMotionParams
-from tasks_lib.params.structure import VideoStructureParams
+from tasks_lib.params.motion import ColourParams, VideoMotionParams
+from tasks_lib.params.structure import StructureGuidanceParams
 from tasks_lib.planning.travel import segment_key
 from tasks_lib.queue import Output
 from tasks_lib.types.base import TaskParams, TaskType, as_given
@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from tasks_lib.engines.bench import Bench
 
 
-class TravelSegmentParams(VideoStructureParams, VideoMotionParams, VideoModelParams, LoraParams, TaskParams):
+class TravelSegmentParams(
+    StructureGuidanceParams, ColourParams, VideoMotionParams, VideoModelParams, LoraParams, TaskParams
+):
     """What the travel's plan says about one segment."""
 
     segment_index: Annotated[int, Field(ge=0)]
@@ -56,6 +58,7 @@ class TravelSegmentParams(VideoStructureParams, VideoMotionParams, VideoModelPar
 def execute(bench: Bench) -> Output:
     """Render the segment and keep it nearly lossless: the film is encoded once, by the stitch."""
     from tasks_lib.engines.base import Context, InbetweenRequest
+    from tasks_lib.media.colour import adjusted
     from tasks_lib.media.video import write_video
 
     params = TravelSegmentParams.parse(bench.params)
@@ -80,8 +83,13 @@ def execute(bench: Bench) -> Output:
         ),
         model=params.model_name,
     )
+    frames = result.frames
+    if params.segment_index:
+        frames = adjusted(
+            frames, params.after_first_post_generation_saturation, params.after_first_post_generation_brightness
+        )
     path = bench.folder / "segment.mkv"
-    write_video(path, result.frames, params.fps, lossless=True)
+    write_video(path, frames, params.fps, lossless=True)
     return bench.output(path, expect_frames=params.frames, provenance=result.provenance.as_dict())
 
 

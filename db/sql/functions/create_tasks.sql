@@ -1,7 +1,8 @@
 -- Store a batch of tasks: all of them, or none and a list of what was refused.
 --
 -- p_rows is a JSON array; a row has task_type, project_id, params and may have priority, model, placement,
--- parent_task_id, child_key, batch_id, idempotency_key, request_hash, hold (credits), run_after_seconds and
+-- parent_task_id, child_key, batch_id, idempotency_key, request_hash, hold (credits), run_after_seconds,
+-- references: [{field, kind, id}], which are checked and not stored, and
 -- depends_on: [{task_id | index (an earlier row), policy}]. Answers one row for each, in order; `created` is false
 -- where the same idempotency key, or the same child of a parent, was there already.
 --
@@ -52,7 +53,8 @@ BEGIN
                jsonb_agg(jsonb_build_object(
                    'index', r.index, 'field', 'idempotency_key', 'kind', 'conflict',
                    'message', format('idempotency_key %L was used before with another request', r.idempotency_key)
-               ) ORDER BY r.index) FILTER (WHERE t.request_hash IS DISTINCT FROM r.request_hash)
+               ) ORDER BY r.index)
+               FILTER (WHERE NOT v_new[r.index + 1] AND t.request_hash IS DISTINCT FROM r.request_hash)
         INTO v_ids, v_refused
         FROM unitask.task_rows(p_rows) r
         LEFT JOIN tasks t ON NOT v_new[r.index + 1]

@@ -14,6 +14,27 @@ LANGUAGE sql STABLE AS $$
         FROM r CROSS JOIN (VALUES ('generation_id'), ('parent_generation_id'), ('based_on')) f(field)
         WHERE r.placement ? field AND NOT (field = 'generation_id' AND r.placement ->> 'as' = 'placeholder')
     ),
+    reference AS (
+        SELECT r.index, r.project_id, v.value ->> 'field' AS field, v.value ->> 'kind' AS kind,
+               (v.value ->> 'id')::uuid AS id
+        FROM r CROSS JOIN LATERAL jsonb_array_elements(r.refs) v
+        WHERE r.refs <> '[]'
+    ),
+    -- Each thing once, however many rows of a batch name it.
+    known AS (
+        SELECT w.kind, w.id, w.project_id FROM (SELECT DISTINCT kind, id, project_id FROM reference) w
+        WHERE CASE w.kind
+            WHEN 'shot' THEN EXISTS (SELECT FROM shots s WHERE s.id = w.id AND s.project_id = w.project_id)
+            WHEN 'generation' THEN EXISTS (
+                SELECT FROM generations g WHERE g.id = w.id AND g.project_id = w.project_id)
+            WHEN 'variant' THEN EXISTS (
+                SELECT FROM generation_variants v JOIN generations g ON g.id = v.generation_id
+                WHERE v.id = w.id AND g.project_id = w.project_id)
+            WHEN 'shot_generation' THEN EXISTS (
+                SELECT FROM shot_generations p JOIN shots s ON s.id = p.shot_id
+                WHERE p.id = w.id AND s.project_id = w.project_id)
+        END
+    ),
     refused AS (
         SELECT index, 'project_id' AS field, 'not_found' AS kind, format('there is no project %s', project_id) AS message
         FROM r WHERE NOT EXISTS (SELECT FROM projects p WHERE p.id = r.project_id)
@@ -39,10 +60,20 @@ LANGUAGE sql STABLE AS $$
         FROM generation g
         WHERE NOT EXISTS (SELECT FROM generations x WHERE x.id = g.id AND x.project_id = g.project_id)
         UNION ALL
+        SELECT index, 'child_generation_id', 'validation',
+               format('generation %s is not a child of %s', x.id, placement ->> 'parent_generation_id')
+        FROM r JOIN generations x ON x.id = (placement ->> 'generation_id')::uuid
+        WHERE placement ->> 'as' = 'variant' AND placement ? 'parent_generation_id' AND x.project_id = r.project_id
+          AND x.parent_generation_id IS DISTINCT FROM (placement ->> 'parent_generation_id')::uuid
+        UNION
+        SELECT index, field, 'not_found', format('there is no %s %s', replace(kind, '_', ' '), id)
+        FROM reference f WHERE NOT EXISTS (
+            SELECT FROM known k WHERE k.kind = f.kind AND k.id = f.id AND k.project_id = f.project_id)
+        UNION
         SELECT index, 'shot_id', 'not_found', format('there is no shot %s', placement ->> 'shot_id')
         FROM r WHERE placement ? 'shot_id' AND NOT EXISTS (
             SELECT FROM shots s WHERE s.id = (r.placement ->> 'shot_id')::uuid AND s.project_id = r.project_id)
-        UNION ALL
+        UNION
         SELECT index, 'pair_shot_generation_id', 'not_found',
                format('there is no shot generation %s', placement ->> 'pair_shot_generation_id')
         FROM r WHERE placement ? 'pair_shot_generation_id' AND NOT EXISTS (

@@ -1,0 +1,50 @@
+"""Where a result belongs: its shot, and what it was made from."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import AliasChoices, Field
+
+from tasks_lib.params.base import GenerationId, Name, ParamGroup, ShotId, VariantId
+
+
+class ShotParams(ParamGroup):
+    """The shot that a result is put into."""
+
+    shot_id: ShotId | None = None
+    """The shot that the result belongs to."""
+
+    def new_generation(self, content_type: str) -> dict[str, Any]:
+        """The placement of a result that becomes a generation of its own."""
+        placement = {"as": "generation", "type": content_type}
+        return placement | ({"shot_id": str(self.shot_id)} if self.shot_id else {})
+
+
+class LineageParams(ShotParams):
+    """What an edit was made from, and whether it stands beside it or inside it."""
+
+    based_on: Annotated[GenerationId | None, Field(validation_alias=AliasChoices("based_on", "generation_id"))] = None
+    """The generation that is edited; `generation_id` is taken for it too."""
+
+    source_variant_id: VariantId | None = None
+    """The variant of it that was edited; kept with the request."""
+
+    create_as_generation: bool = False
+    """true: the result is a new generation that is based on the source. false: it is a variant of the source."""
+
+    tool_type: Name | None = None
+    """The tool that a person made it with, where that is not the type's own; kept for galleries."""
+
+    def edited(self, variant_type: str, *, primary: bool = False) -> dict[str, Any]:
+        """The placement of an edit: a variant of its source, or a generation of its own."""
+        if self.based_on is None:
+            return self.new_generation("image")
+        if self.create_as_generation:
+            return {**self.new_generation("image"), "based_on": str(self.based_on)}
+        return {
+            "as": "variant",
+            "generation_id": str(self.based_on),
+            "variant_type": variant_type,
+            "primary": primary,
+        }
