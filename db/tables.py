@@ -40,7 +40,8 @@ metadata = MetaData(
 )
 
 CREDITS = Numeric(14, 6)
-QUEUE_TIME = "(created_at AT TIME ZONE 'UTC') - priority * interval '1 minute'"
+# Written as Postgres gives it back, so that a comparison of schemas sees no difference.
+QUEUE_TIME = "(created_at AT TIME ZONE 'UTC'::text) - priority::double precision * '00:01:00'::interval"
 
 
 def _id() -> Column[object]:

@@ -20,6 +20,7 @@ from tasks_lib import database, storage
 from tasks_lib.auth import Caller, authenticate, require_project
 from tasks_lib.errors import NotFoundError, TaskValidationError
 from tasks_lib.queue import leases, wakeup
+from tasks_lib.settings import get_settings
 
 FINAL = frozenset({"Complete", "Failed", "Cancelled"})
 POLL_SECONDS = 0.5
@@ -130,12 +131,15 @@ def cancel_task(task_id: UUID | str, *, reason: str = "cancelled by its owner", 
 def retry_task(task_id: UUID | str, *, token: Token = None) -> list[UUID]:
     """Bring a failed or cancelled task back, with what depends on it, and return what will run again.
 
-    Raises `ConflictError` for a task that has not failed and was not cancelled.
+    Raises `ConflictError` for a task that has not failed and was not cancelled, or that waits for another one which
+    did not complete, and `InsufficientCreditsError`.
     """
     caller = authenticate(token)
     caller.require("tasks:create")
     task = _require(caller, task_id)
-    again: list[UUID] = database.scalar("retry_task", p_task_id=task.id)
+    again: list[UUID] = database.scalar(
+        "retry_task", p_task_id=task.id, p_enforce_credits=get_settings().credits_enforced
+    )
     wakeup.notify(["gpu", "api"])
     return again
 

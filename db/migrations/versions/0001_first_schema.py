@@ -188,7 +188,10 @@ def upgrade() -> None:
         sa.Column(
             "queue_time",
             sa.DateTime(),
-            sa.Computed("(created_at AT TIME ZONE 'UTC') - priority * interval '1 minute'", persisted=True),
+            sa.Computed(
+                "(created_at AT TIME ZONE 'UTC'::text) - priority::double precision * '00:01:00'::interval",
+                persisted=True,
+            ),
             nullable=False,
         ),
         sa.CheckConstraint("(status = 'Processing') = (leased_until IS NOT NULL)", name=op.f("ck_tasks_lease")),

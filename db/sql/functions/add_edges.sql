@@ -4,6 +4,7 @@ LANGUAGE plpgsql AS $$
 DECLARE
     v_edges jsonb;
     v_failed uuid;
+    v_missing uuid;
 BEGIN
     SELECT jsonb_agg(jsonb_build_object(
         'task_id', p_ids[r.index + 1],
@@ -22,6 +23,13 @@ BEGIN
     PERFORM FROM tasks t
     WHERE t.id IN (SELECT e.depends_on FROM jsonb_to_recordset(v_edges) AS e(depends_on uuid))
     ORDER BY t.id FOR SHARE;
+
+    -- Deleted since the request was checked: without its edge the task would not wait at all.
+    SELECT e.depends_on INTO v_missing FROM jsonb_to_recordset(v_edges) AS e(depends_on uuid)
+    WHERE NOT EXISTS (SELECT FROM tasks t WHERE t.id = e.depends_on) LIMIT 1;
+    IF v_missing IS NOT NULL THEN
+        RAISE EXCEPTION 'there is no task %', v_missing USING ERRCODE = 'UT002';
+    END IF;
 
     INSERT INTO task_dependencies (task_id, depends_on, policy, settled)
     SELECT e.task_id, e.depends_on, e.policy,

@@ -8,6 +8,8 @@ DECLARE
     v_task tasks;
     v_cost numeric;
 BEGIN
+    -- Under the lock: a completion is repeated when its answer was lost, and that may be before the first one's commit.
+    PERFORM unitask.lock_family(p_task_id);
     PERFORM FROM tasks WHERE id = p_task_id AND status = 'Complete' AND lease_id = p_lease_id;
     IF FOUND THEN
         RETURN '{}';

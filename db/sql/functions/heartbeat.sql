@@ -9,10 +9,14 @@ BEGIN
     UPDATE workers w SET last_seen_at = clock_timestamp(), models = p_models
     WHERE w.id = p_worker_id RETURNING w.drain INTO drain;
     WITH mine AS (
-        -- In id order, as every function that locks several tasks.
+        -- Parents before children, then by id, as every function that locks several tasks.
         SELECT t.id FROM unnest(p_task_ids, p_lease_ids) AS held(id, lease_id)
         JOIN tasks t ON t.id = held.id AND t.lease_id = held.lease_id AND t.status = 'Processing'
-        ORDER BY t.id FOR NO KEY UPDATE OF t
+        LEFT JOIN task_types y ON y.name = t.task_type
+        -- Whoever still reports a task when its deadline is long past has not ended it: let the rescue have it.
+        WHERE t.hosted OR clock_timestamp() < t.claimed_at
+            + make_interval(secs => coalesce(y.deadline_seconds, 3600) + p_lease_seconds)
+        ORDER BY t.parent_task_id IS NOT NULL, NOT t.hosted, t.id FOR NO KEY UPDATE OF t
     ),
     extended AS (
         UPDATE tasks t

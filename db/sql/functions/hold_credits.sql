@@ -10,12 +10,7 @@ BEGIN
             FROM unitask.task_rows(p_rows) r JOIN projects p ON p.id = r.project_id
             WHERE p_new[r.index + 1] AND r.parent_task_id IS NULL GROUP BY p.user_id ORDER BY p.user_id
         LOOP
-            -- Creators of one user queue here: the second counts the first one's hold.
-            PERFORM pg_advisory_xact_lock(hashtextextended('unitask.credits' || v_payer.user_id, 0));
-            IF v_payer.needed > 0 AND unitask.balance(v_payer.user_id) < v_payer.needed THEN
-                RAISE EXCEPTION 'the tasks need % credits and the balance is %',
-                    v_payer.needed, unitask.balance(v_payer.user_id) USING ERRCODE = 'UT004';
-            END IF;
+            PERFORM unitask.require_credits(v_payer.user_id, v_payer.needed);
         END LOOP;
     END IF;
     INSERT INTO credit_ledger (user_id, task_id, kind, amount)
