@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 
 from prefect import flow, get_client, task
 from prefect.cache_policies import NO_CACHE
 
 from flows import fleet, mending
 from tasks_lib import database
+
+LOOK_BACK = timedelta(days=2)
 
 
 @flow(name="maintenance", persist_result=False)
@@ -35,4 +38,4 @@ async def keep_workers() -> int:
 async def close_runs_of_the_dead() -> int:
     """End the runs that Prefect shows as open although their row, or their worker, has ended."""
     async with get_client() as client:
-        return await mending.close_stale_runs(client)
+        return await mending.close_stale_runs(client, LOOK_BACK)

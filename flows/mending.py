@@ -3,29 +3,45 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId, FlowRunFilterState, FlowRunFilterStateType
+from prefect.client.schemas.objects import State
 
 from db import tables
 from flows.runs import OPEN, close_flow_run, state_like
 from tasks_lib import database
 from tasks_lib.queue import leases
+from tasks_lib.queue.watching import child_name
 
-LOOK_BACK = sa.text("interval '2 days'")
+# A host that lives closes its own run in this time.
+GRACE = timedelta(seconds=15)
 PAGE = 200
 
 
-async def close_stale_runs(client: PrefectClient) -> int:
-    """Close runs of tasks that have ended and of workers that are dead; answer how many were open."""
+@dataclass(frozen=True)
+class EndedRow:
+    """A hosted task that has ended, and how."""
+
+    task_id: UUID
+    flow_run_id: UUID
+    status: str
+    error_message: str | None
+
+
+async def close_stale_runs(client: PrefectClient, look_back: timedelta) -> int:
+    """Close runs of tasks that have ended lately, and of workers that are dead; answer how many were open."""
     closed = 0
     for worker_run in await asyncio.to_thread(leases.dead_workers):
         closed += await close_flow_run(client, worker_run, "its process is gone")
-    ended = await asyncio.to_thread(_ended_tasks)
+    ended = await asyncio.to_thread(_ended_rows, look_back)
     for start in range(0, len(ended), PAGE):
-        page = dict(ended[start : start + PAGE])
+        page = {row.flow_run_id: row for row in ended[start : start + PAGE]}
         runs = await client.read_flow_runs(
             flow_run_filter=FlowRunFilter(
                 id=FlowRunFilterId(any_=list(page)),
@@ -33,20 +49,35 @@ async def close_stale_runs(client: PrefectClient) -> int:
             )
         )
         for run in runs:
-            await client.set_flow_run_state(run.id, state_like(*page[run.id]), force=True)
+            row = page[run.id]
+            children = await asyncio.to_thread(_child_states, row.task_id)
+            await close_flow_run(
+                client, run.id, "its process is gone", state_like(row.status, row.error_message), children
+            )
         closed += len(runs)
     return closed
 
 
-def _ended_tasks() -> list[tuple[UUID, tuple[str, str | None]]]:
-    """Hosted tasks that ended lately, as (flow run id, (status, reason))."""
+def _ended_rows(look_back: timedelta) -> list[EndedRow]:
+    t = tables.tasks
+    now = sa.func.now()
+    with database.transaction() as connection:
+        rows = connection.execute(
+            sa.select(t.c.id.label("task_id"), t.c.flow_run_id, t.c.status, t.c.error_message).where(
+                t.c.flow_run_id.is_not(None), t.c.finished_at.between(now - look_back, now - GRACE)
+            )
+        )
+        return [EndedRow(**row) for row in rows.mappings()]
+
+
+def _child_states(task_id: UUID) -> dict[str, State[Any]]:
     t = tables.tasks
     with database.transaction() as connection:
         rows = connection.execute(
-            sa.select(t.c.flow_run_id, t.c.status, t.c.error_message).where(
-                t.c.flow_run_id.is_not(None),
-                # A host that lives closes its own run within a moment.
-                t.c.finished_at.between(sa.func.now() - LOOK_BACK, sa.func.now() - sa.text("interval '1 minute'")),
+            sa.select(t.c.id, t.c.task_type, t.c.child_key, t.c.status, t.c.error_message).where(
+                t.c.parent_task_id == task_id, t.c.finished_at.is_not(None)
             )
         )
-        return [(row.flow_run_id, (row.status, row.error_message)) for row in rows]
+        return {
+            child_name(row.task_type, row.child_key, row.id): state_like(row.status, row.error_message) for row in rows
+        }

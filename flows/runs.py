@@ -7,7 +7,7 @@ start when their parents are done. `submit` and `wait_for` would do the same wit
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 from uuid import UUID
@@ -101,8 +101,18 @@ async def asked_to_cancel(client: PrefectClient, flow_run_ids: Sequence[UUID]) -
     return {run.id for run in runs}
 
 
-async def close_flow_run(client: PrefectClient, flow_run_id: UUID, message: str) -> bool:
-    """Mark a flow run whose process is dead, and what it left open, as Crashed; answer whether it was still open."""
+async def close_flow_run(
+    client: PrefectClient,
+    flow_run_id: UUID,
+    message: str,
+    state: State[Any] | None = None,
+    task_states: Mapping[str, State[Any]] | None = None,
+) -> bool:
+    """End a flow run whose process is dead, with what it left open; answer whether it was open.
+
+    It ends as Crashed with the message, or in `state`; its task runs in the states that are given by their names, or
+    as Crashed.
+    """
     try:
         run = await client.read_flow_run(flow_run_id)
     except ObjectNotFound:
@@ -113,6 +123,12 @@ async def close_flow_run(client: PrefectClient, flow_run_id: UUID, message: str)
         flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[flow_run_id])),
         task_run_filter=TaskRunFilter(state=TaskRunFilterState(type=TaskRunFilterStateType(any_=OPEN))),
     )
-    await asyncio.gather(*(client.set_task_run_state(item.id, Crashed(message=message), force=True) for item in left))
-    await client.set_flow_run_state(flow_run_id, Crashed(message=message), force=True)
+    known = task_states or {}
+    await asyncio.gather(
+        *(
+            client.set_task_run_state(item.id, known.get(item.name) or Crashed(message=message), force=True)
+            for item in left
+        )
+    )
+    await client.set_flow_run_state(flow_run_id, state or Crashed(message=message), force=True)
     return True

@@ -7,18 +7,20 @@ import logging
 import os
 import socket
 from collections.abc import Coroutine
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 import httpx
 from prefect import Task, get_client
 from prefect.cache_policies import NO_CACHE
+from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.objects import State
 from prefect.exceptions import PrefectException
 from prefect.runtime import flow_run
 from prefect.states import Cancelled, Completed, Failed
 
-from flows import fleet, report
+from flows import fleet, mending, report
 from flows.hosting import CANCELLED, Hosting
 from flows.runs import asked_to_cancel, tag_this_task_run, this_task_run_id
 from tasks_lib.errors import TaskError
@@ -31,6 +33,7 @@ logger = logging.getLogger(__name__)
 
 LOOK_SECONDS = 3
 FLEET_SECONDS = 15
+RECENT = timedelta(minutes=10)
 
 _background: set[asyncio.Future[Any]] = set()
 
@@ -55,7 +58,7 @@ async def run_worker(run_type: str, slots: int, execute: Execute, *, hosts: bool
         hosting.on_sigterm()
         helpers = [
             asyncio.create_task(coroutine)
-            for coroutine in (bell.listen(), watcher.run(), _look_after(worker, hosting), _keep_fleet())
+            for coroutine in (bell.listen(), watcher.run(), _look_after(worker, hosting), _keep_fleet(client))
         ]
         try:
             reason = await worker.run()
@@ -141,11 +144,12 @@ async def _look_after(worker: Worker, hosting: Hosting) -> None:
         hosting.on_sigterm()
 
 
-async def _keep_fleet() -> None:
-    """Workers look after each other: one that died is replaced, whether or not maintenance runs."""
+async def _keep_fleet(client: PrefectClient) -> None:
+    """Workers look after each other: one that died is replaced and its runs are closed, without maintenance."""
     while True:
-        await asyncio.sleep(FLEET_SECONDS)
         await _through_outages(asyncio.to_thread(fleet.ensure_workers), "look after the other workers")
+        await _through_outages(mending.close_stale_runs(client, RECENT), "close the runs of the dead")
+        await asyncio.sleep(FLEET_SECONDS)
 
 
 async def _through_outages(call: Coroutine[Any, Any, Any], what: str) -> None:

@@ -36,6 +36,11 @@ class Ended:
     worker_flow_run_id: UUID | None
 
 
+def child_name(task_type: str, child_key: str, task_id: UUID) -> str:
+    """How people see a child in its orchestrator's run."""
+    return f"{task_type} {child_key} {str(task_id)[:8]}"
+
+
 @dataclass(frozen=True)
 class ChildRow:
     """A planted child; `after` are the keys of the siblings that it waits for."""
@@ -48,7 +53,7 @@ class ChildRow:
     @property
     def name(self) -> str:
         """How people see it: its key and the first eight digits of its id."""
-        return f"{self.task_type} {self.child_key} {str(self.id)[:8]}"
+        return child_name(self.task_type, self.child_key, self.id)
 
 
 class Watcher:
