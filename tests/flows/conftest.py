@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -100,7 +102,8 @@ class Platform:
 def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     """The platform, for all tests of this folder: it takes half a minute to start."""
     patch = pytest.MonkeyPatch()
-    home = tmp_path_factory.mktemp("platform")
+    # Not pytest's own folder: a second session beside this one would close it to the server's user.
+    home = Path(tempfile.mkdtemp(prefix="unitask-platform-"))
     for name in ("UNITASK_DATABASE_URL", "UNITASK_STORAGE_URL", "UNITASK_TOKEN", "PREFECT_API_URL"):
         patch.delenv(name, raising=False)
     for name, value in {**SETTINGS, "UNITASK_HOME": str(home)}.items():
@@ -118,6 +121,7 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     finally:
         database.get_engine().dispose()
         supervisor.down(home)
+        shutil.rmtree(home)
         patch.undo()
         _forget_settings()
 
