@@ -23,11 +23,13 @@ from prefect.states import Cancelled, Completed, Failed
 from flows import fleet, mending, report
 from flows.hosting import CANCELLED, Hosting
 from flows.runs import asked_to_cancel, tag_this_task_run, this_task_run_id
+from tasks_lib import database
 from tasks_lib.errors import TaskError
 from tasks_lib.queue import ClaimedTask, Output, leases
 from tasks_lib.queue.listening import Bell
 from tasks_lib.queue.watching import Watcher
 from tasks_lib.queue.worker import RENEWAL, Execute, Report, Worker
+from tasks_lib.types import registry
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +42,7 @@ _background: set[asyncio.Future[Any]] = set()
 
 async def run_worker(run_type: str, slots: int, execute: Execute, *, hosts: bool = False) -> State[Any]:
     """Work as one worker of a pool until there is a reason to end; the state of the run says which."""
+    await asyncio.to_thread(registry.check, database.get_engine())
     me = UUID(flow_run.id)
     bell = Bell()
     watcher = Watcher(bell)

@@ -28,7 +28,19 @@ if TYPE_CHECKING:
         resolve_project_resolution,
         validate_required_fields,
     )
-    from tasks_lib.helpers import create_travel_between_images_task
+    from tasks_lib.helpers import (
+        create_annotated_image_edit_task,
+        create_batch_image_generation_tasks,
+        create_character_animate_task,
+        create_image_generation_task,
+        create_image_inpaint_task,
+        create_image_upscale_task,
+        create_individual_travel_segment_task,
+        create_join_clips_task,
+        create_magic_edit_task,
+        create_replicate_upscale_task,
+        create_travel_between_images_task,
+    )
 
 _HOMES = {
     "tasks_lib.client": (
@@ -53,7 +65,19 @@ _HOMES = {
         "resolve_project_resolution",
         "validate_required_fields",
     ),
-    "tasks_lib.helpers": ("create_travel_between_images_task",),
+    "tasks_lib.helpers": (
+        "create_annotated_image_edit_task",
+        "create_batch_image_generation_tasks",
+        "create_character_animate_task",
+        "create_image_generation_task",
+        "create_image_inpaint_task",
+        "create_image_upscale_task",
+        "create_individual_travel_segment_task",
+        "create_join_clips_task",
+        "create_magic_edit_task",
+        "create_replicate_upscale_task",
+        "create_travel_between_images_task",
+    ),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
@@ -63,6 +87,16 @@ __all__ = [
     "TaskCreated",
     "TaskRequest",
     "cancel_task",
+    "create_annotated_image_edit_task",
+    "create_batch_image_generation_tasks",
+    "create_character_animate_task",
+    "create_image_generation_task",
+    "create_image_inpaint_task",
+    "create_image_upscale_task",
+    "create_individual_travel_segment_task",
+    "create_join_clips_task",
+    "create_magic_edit_task",
+    "create_replicate_upscale_task",
     "create_task",
     "create_tasks",
     "create_travel_between_images_task",

@@ -30,7 +30,7 @@ from tasks_lib.params.resolution import ASPECT_RATIOS, DEFAULT_ASPECT_RATIO
 from tasks_lib.queue import ClaimedTask, leases, wakeup
 from tasks_lib.settings import get_settings
 from tasks_lib.types.base import Preparation, Prepared, TaskParams, TaskType
-from tasks_lib.types.registry import get_task_type
+from tasks_lib.types.registry import get_task_type, task_types
 
 __all__ = [
     "Dependency",
@@ -61,12 +61,19 @@ class Dependency(BaseModel):
     policy: Literal["fail", "run_anyway"] = "fail"
 
 
+def _with_names(schema: dict[str, Any]) -> None:
+    """Forms offer the types that people may create."""
+    schema["enum"] = sorted(name for name, declared in task_types().items() if declared.public)
+
+
 class TaskRequest(BaseModel):
     """One task to create."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
-    task_type: str = Field(max_length=100)
+    task_type: str = Field(max_length=100, json_schema_extra=_with_names)
+    """A name from `unitask types list`."""
+
     params: dict[str, Any]
     project_id: UUID
     idempotency_key: str | None = Field(default=None, min_length=1, max_length=200)
@@ -82,6 +89,8 @@ class TaskCreated:
     status: str
     task_type: str
     created: bool
+    batch: tuple[UUID, ...] = ()
+    """All tasks of a call that may make several, in order."""
 
 
 @dataclass(frozen=True)

@@ -87,9 +87,6 @@ class JourneyParams(
     dimension_source: Literal["project", "firstImage", "custom"] = "project"
     """Where the form took `resolution` from."""
 
-    use_svi: Literal[False] = False
-    """Withdrawn; only false."""
-
     show_input_images: Literal[False] = False
     """Withdrawn; only false. The contact sheet shows the images."""
 
@@ -110,3 +107,10 @@ class JourneyParams(
     def segment_count(self) -> int:
         """How many segments the images make."""
         return max(1, len(self.image_urls) - 1)
+
+    def expanded(self) -> dict[str, list[str]]:
+        """The prompts, one for each segment; an empty text where there is none."""
+        return {
+            name: expand_array_to_count(getattr(self, name) or [""], self.segment_count, name)
+            for name in ("base_prompts", "negative_prompts", "enhanced_prompts")
+        }

@@ -31,6 +31,9 @@ class FormParams(ParamGroup):
     debug: bool = False
     """Keep more in the logs."""
 
+    use_svi: Literal[False] = False
+    """Withdrawn; only false."""
+
 
 class ColourParams(ParamGroup):
     """Correction of every segment after the first, against the drift of chained models."""

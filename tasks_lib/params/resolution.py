@@ -26,6 +26,8 @@ DEFAULT_ASPECT_RATIO = "1:1"
 
 AspectRatio = Literal["21:9", "16:9", "4:3", "3:2", "1:1", "Square", "2:3", "3:4", "9:16", "9:21"]
 
+ResolutionScale = Annotated[float, Field(ge=1, le=2.5)]
+
 
 class ResolutionParams(ParamGroup):
     """A size of one's own."""
@@ -37,7 +39,7 @@ class ResolutionParams(ParamGroup):
 class ScaledResolutionParams(ResolutionParams):
     """A size of one's own, or a ratio's base size times a factor."""
 
-    resolution_scale: Annotated[float, Field(ge=1, le=2.5)] = 1.0
+    resolution_scale: ResolutionScale = 1.0
     """Factor on the ratio's base size; an explicit `resolution` is never scaled."""
 
     resolution_mode: Literal["project", "custom"] = "project"

@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import Any, Generic, Literal, TypeVar
 from uuid import UUID
 
+from tasks_lib.errors import EngineError
 from tasks_lib.params.base import ParamGroup
 from tasks_lib.planning.children import Child
 
@@ -68,6 +69,22 @@ class TaskType(Generic[P]):
     max_attempts: int = 3
     deadline_seconds: int = 3600
     is_active: bool = True
+
+
+def needs_model(what: str) -> Callable[[Any], Any]:
+    """An `execute` for what no engine can make without a model that somebody configured: it says so."""
+
+    def execute(_: Any) -> Any:
+        raise EngineError(
+            f"no engine of this worker makes {what}: install the extra `gpu` and configure a model for it"
+        )
+
+    return execute
+
+
+def stored(params: TaskParams, **settled: Any) -> dict[str, Any]:
+    """What a row keeps of a request: all that has a value, with what was settled at creation."""
+    return params.model_dump(mode="json", exclude_none=True, exclude={"random_seed"}) | settled
 
 
 def as_given(params: TaskParams, _: Preparation) -> Prepared:

@@ -14,7 +14,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 import tasks_lib.types
 from db import tables
-from tasks_lib.errors import TaskValidationError
+from tasks_lib.errors import DatabaseError, TaskValidationError
 from tasks_lib.types.base import TaskType
 
 COLUMNS = (
@@ -69,3 +69,24 @@ def sync(engine: Engine) -> None:
             .where(tables.task_types.c.name.not_in(list(task_types())))
             .values(is_active=False)
         )
+
+
+def check(engine: Engine) -> None:
+    """Raise `DatabaseError` that names every difference between the declared types and the rows of `task_types`.
+
+    Workers call it before they claim: a row that says another pool or price than the code would be obeyed.
+    """
+    t = tables.task_types
+    with engine.connect() as connection:
+        rows = {row["name"]: row for row in connection.execute(sa.select(*(t.c[c] for c in COLUMNS))).mappings()}
+    problems = [f"`{name}` has no row" for name in task_types() if name not in rows]
+    problems += [
+        f"`{name}` has an active row and no module"
+        for name in rows
+        if rows[name]["is_active"] and name not in task_types()
+    ]
+    for name, declared in task_types().items():
+        wrong = [c for c in COLUMNS if name in rows and rows[name][c] != getattr(declared, c)]
+        problems += [f"`{name}`: the row says another `{column}`" for column in wrong]
+    if problems:
+        raise DatabaseError(f"task types and their table disagree; run `unitask deploy`: {'; '.join(problems)}")

@@ -9,7 +9,6 @@ from pydantic import model_validator
 
 from tasks_lib.labels import generate_run_id, generate_task_id
 from tasks_lib.params.journey import JourneyParams
-from tasks_lib.params.lists import expand_array_to_count
 from tasks_lib.planning.timeline import Timeline, plan_timeline
 from tasks_lib.planning.travel import plan_travel
 from tasks_lib.types.base import Preparation, Prepared, TaskParams, TaskType
@@ -41,8 +40,7 @@ class TravelParams(JourneyParams, TaskParams):
 def prepare(params: TravelParams, preparation: Preparation) -> Prepared:
     """Everything that the fan-out will need, each value in one place."""
     details: dict[str, Any] = params.model_dump(mode="json", exclude={"random_seed", "segment_frames", "frame_overlap"})
-    for name in ("base_prompts", "negative_prompts", "enhanced_prompts"):
-        details[name] = expand_array_to_count(details[name] or [""], params.segment_count, name)
+    details |= params.expanded()
     details["resolution"] = preparation.resolution(params.resolution)
     details["seed"] = params.settled_seed()
 

@@ -56,12 +56,16 @@ class TravelSegmentParams(
 
 
 def execute(bench: Bench) -> Output:
-    """Render the segment and keep it nearly lossless: the film is encoded once, by the stitch."""
+    """Render the segment and keep it lossless: the film is encoded once, by the stitch."""
+    return render(bench, TravelSegmentParams.parse(bench.params), lossless=True)
+
+
+def render(bench: Bench, params: TravelSegmentParams, *, lossless: bool) -> Output:
+    """Render a segment, for a stitch (lossless) or to be looked at."""
     from tasks_lib.engines.base import Context, InbetweenRequest
     from tasks_lib.media.colour import adjusted
     from tasks_lib.media.video import write_video
 
-    params = TravelSegmentParams.parse(bench.params)
     width, height = size_of(params.resolution)
     context = None
     if params.continues and params.overlap_before:
@@ -88,8 +92,8 @@ def execute(bench: Bench) -> Output:
         frames = adjusted(
             frames, params.after_first_post_generation_saturation, params.after_first_post_generation_brightness
         )
-    path = bench.folder / "segment.mkv"
-    write_video(path, frames, params.fps, lossless=True)
+    path = bench.folder / ("segment.mkv" if lossless else "segment.mp4")
+    write_video(path, frames, params.fps, lossless=lossless)
     return bench.output(path, expect_frames=params.frames, provenance=result.provenance.as_dict())
 
 

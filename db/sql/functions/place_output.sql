@@ -28,6 +28,8 @@ BEGIN
         RETURNING id INTO v_generation;
     END IF;
 
+    -- The first variant is shown, whatever was asked for: a generation that shows nothing is a placeholder.
+    v_primary := v_primary OR NOT EXISTS (SELECT FROM generation_variants WHERE generation_id = v_generation);
     IF v_primary THEN
         UPDATE generation_variants SET is_primary = false WHERE generation_id = v_generation AND is_primary;
         UPDATE generations SET location = p_location, media = p_result -> 'media', updated_at = now()

@@ -1,0 +1,24 @@
+"""An edit of a picture by words, by FLUX Kontext."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from tasks_lib.types.base import TaskType
+from tasks_lib.types.magic import MagicEditParams
+from tasks_lib.types.pictures import edit
+
+TASK_TYPE = TaskType(
+    name="magic_edit",
+    params=MagicEditParams,
+    run_type="api",
+    category="generation",
+    display_name="Magic Edit",
+    description="An edit of a picture by words, by FLUX Kontext.",
+    prepare=edit("magic_edit"),
+    base_cost_per_second=Decimal("0.000001"),
+    billing_type="per_unit",
+    unit_cost=Decimal("0.030"),
+    tool_type="magic-edit",
+    content_type="image",
+)

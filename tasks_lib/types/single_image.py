@@ -1,0 +1,27 @@
+"""A picture by the worker's own model, or by any model that is configured."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from tasks_lib.types.base import TaskType, needs_model
+from tasks_lib.types.pictures import PictureParams, prepare_picture
+
+TASK_TYPE = TaskType(
+    name="single_image",
+    params=PictureParams,
+    run_type="gpu",
+    category="generation",
+    display_name="Image Generation",
+    description="A picture from a prompt, by the worker's own model.",
+    prepare=prepare_picture,
+    execute=needs_model("pictures from prompts"),
+    billing_type="per_unit",
+    unit_cost=Decimal("0.025"),
+    cost_factors={
+        "resolution": {"512x512": 1, "768x768": 2, "1024x1024": 3, "1536x1536": 5, "2048x2048": 8},
+        "modelType": {"flux-dev": 1, "flux-pro": 2, "flux-schnell": 0.5},
+    },
+    tool_type="image-generation",
+    content_type="image",
+)

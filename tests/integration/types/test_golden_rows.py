@@ -1,0 +1,98 @@
+"""Every task type: a request as the web client of old sends it, and the exact rows that are stored for it.
+
+`golden/<type>.json` holds both. A change of a stored row is written there by hand.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+import sqlalchemy as sa
+
+import tasks_lib
+from db import tables
+from tasks_lib import database
+from tasks_lib.types.registry import task_types
+from tests.conftest import Owner
+
+GOLDEN = Path(__file__).parent / "golden"
+SHOT, FILM, CHILD, IMAGE, VARIANT, SLOT = (
+    UUID(f"00000000-0000-4000-8000-0000000000{n:02d}") for n in (1, 10, 11, 20, 30, 40)
+)
+
+# Made anew for every task: a label, a time, a placeholder's id.
+VOLATILE = {
+    r"^sm_travel_orchestrator_\d{8}_[0-9a-f]{6}$": "<label>",
+    r"^join_clips_orchestrator_\d{8}_[0-9a-f]{6}$": "<label>",
+    r"^\d{17}$": "<run id>",
+    r"^(?!00000000-0000-4000)[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}$": "<new id>",
+}
+
+
+@pytest.fixture
+def world(owner: Owner) -> Owner:
+    """A project with a shot, a film with one segment, and an image with a variant and a place on the timeline."""
+    rows: list[tuple[sa.Table, dict[str, Any]]] = [
+        (tables.shots, {"id": SHOT, "project_id": owner.project_id, "name": "a shot"}),
+        (tables.generations, {"id": FILM, "project_id": owner.project_id, "type": "video"}),
+        (
+            tables.generations,
+            {
+                "id": CHILD,
+                "project_id": owner.project_id,
+                "type": "video",
+                "parent_generation_id": FILM,
+                "child_order": 1,
+            },
+        ),
+        (tables.generations, {"id": IMAGE, "project_id": owner.project_id, "type": "image"}),
+        (
+            tables.generation_variants,
+            {"id": VARIANT, "generation_id": IMAGE, "variant_type": "original", "is_primary": True, "location": "x"},
+        ),
+        (tables.shot_generations, {"id": SLOT, "shot_id": SHOT, "generation_id": IMAGE, "timeline_frame": 0}),
+    ]
+    with database.transaction() as connection:
+        for table, values in rows:
+            connection.execute(sa.insert(table).values(**values))
+    return owner
+
+
+def stable(value: Any) -> Any:
+    """A stored value with what is made anew for every task replaced by its kind."""
+    if isinstance(value, str):
+        return next((kind for pattern, kind in VOLATILE.items() if re.match(pattern, value)), value)
+    if isinstance(value, dict):
+        return {key: stable(item) for key, item in value.items()}
+    return [stable(item) for item in value] if isinstance(value, list) else value
+
+
+def stored_rows(world: Owner, task_type: str, call: str, request: dict[str, Any]) -> list[dict[str, Any]]:
+    t, ledger = tables.tasks, tables.credit_ledger
+    if call == "create_task":
+        tasks_lib.create_task(task_type, request, project_id=world.project_id)
+    else:
+        getattr(tasks_lib, call)(request, project_id=world.project_id)
+    columns = (t.c.task_type, t.c.run_type, t.c.status, t.c.hosted, t.c.params, t.c.placement, t.c.model)
+    statement = (
+        sa.select(*columns, (-ledger.c.amount).label("hold"))
+        .select_from(t.outerjoin(ledger, ledger.c.task_id == t.c.id))
+        .where(t.c.task_type == task_type)
+        .order_by(t.c.created_at)
+    )
+    with database.transaction() as connection:
+        rows = connection.execute(statement).mappings()
+        return [stable({**row, "hold": None if row["hold"] is None else str(row["hold"])}) for row in rows]
+
+
+def test_rows_are_the_golden_ones_when_the_web_clients_requests_are_sent(world: Owner) -> None:
+    public = {name for name, declared in task_types().items() if declared.public}
+    assert {path.stem for path in GOLDEN.glob("*.json")} == public
+    for path in sorted(GOLDEN.glob("*.json")):
+        golden = json.loads(path.read_text())
+        assert stored_rows(world, path.stem, golden["call"], golden["request"]) == golden["rows"], path.name
