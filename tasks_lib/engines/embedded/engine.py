@@ -21,15 +21,21 @@ from tasks_lib.engines.base import (
     Request,
     watched,
 )
-from tasks_lib.engines.embedded.synthesis import WORKING_SIDE, Between
+from tasks_lib.engines.embedded.synthesis import WORKING_SIDES, Between
 from tasks_lib.errors import EngineError
 from tasks_lib.media.images import load_image
 from tasks_lib.media.video import tail_frames
 
-MIN_CONFIDENCE = 0.1
+MIN_CONFIDENCE = 0.12
+"""Below this two images are not taken for one scene, and are cross-faded.
+
+Calibrated on 92 related pairs (framings, homographies and warps of photographs, real clips up to 8 frames apart), whose
+lowest was 0.38, and on 110 pairs of unrelated photographs and frames, whose highest was 0.05: between the two, nearer the
+latter, since a doubtful flow still shows more motion than a cross-fade.
+"""
 
 _PUSH = 1.15  # how much closer the camera ends when there is nowhere to travel to
-_SECONDS_PER_PIXEL = 3e-7
+_SECONDS_PER_PIXEL = 2.2e-7
 _PAIR_SECONDS = 1.5
 
 
@@ -47,7 +53,7 @@ class EmbeddedEngine:
         self._require(request)
         pixels = request.width * request.height
         seconds = _PAIR_SECONDS * (request.end is not None) + request.frames * pixels * _SECONDS_PER_PIXEL
-        return Estimate(seconds, 60 * pixels + 400 * min(pixels, WORKING_SIDE**2))
+        return Estimate(seconds, 60 * pixels + 400 * min(pixels, WORKING_SIDES[1] ** 2))
 
     def run(self, request: Request, *, on_progress: OnProgress, cancelled: IsCancelled) -> EngineResult:
         """Measure the motion now, make the frames as they are drawn."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from math import atan2, cos, sin
 
 import cv2
@@ -12,7 +13,6 @@ from tasks_lib.engines.base import Frame
 from tasks_lib.engines.embedded.flow import (
     Floats,
     Grey,
-    camera_motion,
     dense_flow,
     grid,
     inside,
@@ -29,14 +29,12 @@ _ENOUGH_OVERLAP = 0.3  # of the frame: less in common lowers the confidence
 
 @dataclass(frozen=True)
 class Motion:
-    """Displacements a to b (`forward`) and b to a (`backward`), height x width x 2, and the camera's part in them."""
+    """Displacements a to b (`forward`) and b to a (`backward`), height x width x 2, and what the camera did."""
 
     forward: Floats
     backward: Floats
-    turn: float
-    """How far the camera turned, in radians."""
-    shift: Floats
-    """How far the middle of the frame moved, (x, y)."""
+    camera: Floats | None
+    """The homography a to b, or None where it tells nothing."""
     confidence: float
 
     def between(self, start: Floats, end: Floats, t: float) -> Floats:
@@ -45,45 +43,43 @@ class Motion:
         They go straight as seen from a camera that itself goes straight and turns steadily: without the turn, a
         rotated picture would shrink on the way.
         """
-        if not self.turn:
+        if self.camera is None:
             return start + (end - start) * np.float32(t)
-        height, width = start.shape[:2]
-        middle = np.array([(width - 1) / 2, (height - 1) / 2], np.float32)
-        upright = (end - middle - self.shift) @ _rotation(-self.turn)
+        middle, turn, shift = self._pose
+        upright = (end - middle - shift) @ _rotation(-turn)
         here = (start - middle) * np.float32(1 - t) + upright * np.float32(t)
-        now = middle + self.shift * np.float32(t) + here @ _rotation(self.turn * t)
-        return np.asarray(now, np.float32)
+        return np.asarray(middle + shift * np.float32(t) + here @ _rotation(turn * t), np.float32)
 
     def resized(self, height: int, width: int) -> Motion:
         """The same motion of the same images in another size."""
-        before = self.forward.shape
-        factor = np.array([width / before[1], height / before[0]], np.float32)
+        fx, fy = width / self.forward.shape[1], height / self.forward.shape[0]
         forward, backward = (
-            cv2.resize(flow, (width, height), interpolation=cv2.INTER_AREA) * factor
+            cv2.resize(flow, (width, height), interpolation=cv2.INTER_AREA) * np.array([fx, fy], np.float32)
             for flow in (self.forward, self.backward)
         )
-        return replace(self, forward=forward, backward=backward, shift=self.shift * factor)
+        # Pixel centres: (x + 1/2) scales, not x.
+        scaling = np.array([[fx, 0, (fx - 1) / 2], [0, fy, (fy - 1) / 2], [0, 0, 1]])
+        camera = None if self.camera is None else scaling @ self.camera @ np.linalg.inv(scaling)
+        return replace(self, forward=forward, backward=backward, camera=camera)
+
+    @cached_property
+    def _pose(self) -> tuple[Floats, float, Floats]:
+        """The middle of the frame, the rotation nearest to the camera's linear part there, the middle's shift."""
+        assert self.camera is not None
+        height, width = self.forward.shape[:2]
+        middle = np.array([(width - 1) / 2, (height - 1) / 2], np.float32)
+        arm = np.float32(min(height, width) / 4)
+        cross = np.array([[0, 0], [1, 0], [-1, 0], [0, 1], [0, -1]], np.float32) * arm
+        centre, right, left, below, above = move(self.camera, middle + cross)
+        x, y = (right - left), (below - above)
+        return middle, atan2(float(x[1] - y[0]), float(x[0] + y[1])), centre - middle
 
 
 def estimate_motion(a: Frame, b: Frame) -> Motion:
     """Measure the motion between two images of one size."""
-    grey_a, grey_b = (cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in (a, b))
-    camera = camera_motion(grey_a, grey_b)
-    back = None if camera is None else np.linalg.inv(camera)
-    forward, backward = dense_flow(a, b, camera), dense_flow(b, a, back)
-    turn, shift = (0.0, np.zeros(2, np.float32)) if camera is None else _turn_and_shift(camera, *grey_a.shape)
+    forward, backward, camera = dense_flow(a, b)
     confidence = min(_confidence(a, b, forward, backward), _confidence(b, a, backward, forward))
-    return Motion(forward, backward, turn, shift, confidence)
-
-
-def _turn_and_shift(camera: Floats, height: int, width: int) -> tuple[float, Floats]:
-    """The rotation nearest to the homography's linear part at the middle of the frame, and the middle's shift."""
-    middle = np.array([(width - 1) / 2, (height - 1) / 2], np.float32)
-    arm = min(height, width) / 4
-    cross = np.array([[0, 0], [arm, 0], [-arm, 0], [0, arm], [0, -arm]], np.float32)
-    centre, right, left, below, above = move(camera, middle + cross)
-    x, y = (right - left), (below - above)
-    return atan2(float(x[1] - y[0]), float(x[0] + y[1])), centre - middle
+    return Motion(forward, backward, camera, confidence)
 
 
 def _rotation(angle: float) -> Floats:

@@ -10,14 +10,15 @@ import cv2
 import numpy as np
 
 from tasks_lib.engines.base import Frame
-from tasks_lib.engines.embedded.flow import Floats, colour_error, grid, inside, sample
+from tasks_lib.engines.embedded.flow import Floats, colour_error, grid, inside, move, sample
 from tasks_lib.engines.embedded.motion import Motion, estimate_motion
 
-WORKING_SIDE = 768
-"""Motion is measured with at most this long side; the pixels themselves are moved in full size."""
+WORKING_SIDES = (512, 768)
+"""Motion is measured with a long side within these; the pixels themselves are moved in full size."""
 
 _TRACKS = 0.5  # of the working size: the grid that is splatted. Finer costs three times the time for 0.03 dB at most.
 _WRONG = 20.0  # grey levels: how fast a pixel whose colour does not agree loses against those that land beside it
+_CAMERA_WRONG = 4.0  # the same for the camera alone: a smaller miss tells that something here moves by itself
 _LEAVES = 0.02  # what a pixel that leaves the frame counts: its flow is a guess, but often nothing else lands there
 _EDGE = 3.0  # cells over which an image fades out beyond its own border
 _UNSEEN = 1e-3  # weight of what is not really known; never 0, since both may be unknown
@@ -29,17 +30,19 @@ class Between:
     def __init__(self, a: Frame, b: Frame) -> None:
         self._images = a, b
         height, width = a.shape[:2]
-        scale = min(1.0, WORKING_SIDE / max(height, width))
+        scale = float(np.clip(1, *(side / max(height, width) for side in WORKING_SIDES)))
         motion = estimate_motion(_resized(a, scale), _resized(b, scale))
         coarse_a, coarse_b = _resized(a, scale * _TRACKS), _resized(b, scale * _TRACKS)
         self._cells = here = grid(*coarse_a.shape[:2])
         self._pixels = grid(height, width)
         self.motion: Motion = motion.resized(*coarse_a.shape[:2])
         there_a, there_b = here + self.motion.forward, here + self.motion.backward
+        camera = self.motion.camera
+        back = None if camera is None else np.linalg.inv(camera)
         # The tracks of the cells of a and of b: where each starts, where it ends, and what speaks for it.
         self._tracks = (
-            (here, there_a, _worth(coarse_a, coarse_b, there_a)),
-            (there_b, here, _worth(coarse_b, coarse_a, there_b)),
+            (here, there_a, _worth(coarse_a, coarse_b, there_a, camera)),
+            (there_b, here, _worth(coarse_b, coarse_a, there_b, back)),
         )
 
     def at(self, t: float) -> Frame:
@@ -100,13 +103,22 @@ def fill(sums: Floats, weight: Floats) -> Floats:
 
 def _resized(image: Frame, scale: float) -> Frame:
     size = round(image.shape[1] * scale), round(image.shape[0] * scale)
-    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+    interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+    return np.asarray(cv2.resize(image, size, interpolation=interpolation), np.uint8)
 
 
-def _worth(a: Frame, b: Frame, at: Floats) -> Floats:
-    """How well each pixel of a agrees with its place in b, 0 to 1; little speaks for those that leave the frame."""
-    agreement = np.exp(-colour_error(a, b, at) / _WRONG)
-    return np.where(inside(at), agreement, np.float32(_LEAVES))
+def _worth(a: Frame, b: Frame, at: Floats, camera: Floats | None) -> Floats:
+    """What speaks for the place of each pixel of a in b, 0 to 1: that it looks the same there.
+
+    Where the camera leaves nothing of b to look at, it is how well the camera explains the nearest pixels that b shows.
+    """
+    worth = np.where(inside(at), np.exp(-colour_error(a, b, at) / _WRONG), np.float32(_LEAVES))
+    if camera is None:
+        return worth
+    carried = move(camera, grid(*at.shape[:2]))
+    seen = inside(carried).astype(np.float32)
+    explained = np.exp(-colour_error(a, b, carried) / _CAMERA_WRONG) * seen
+    return np.where(seen > 0, worth, fill(np.dstack([explained, explained]), seen)[..., 0])
 
 
 def _within(at: Floats) -> Floats:
