@@ -152,6 +152,8 @@ tasks = Table(
     Column("hosted", Boolean, nullable=False, server_default=text("false")),
     # The model that it wants loaded; the claim prefers workers that have it.
     Column("model", Text),
+    # How often a task of a warm model went ahead of it; see next_task.sql.
+    Column("passed_over", SmallInteger, nullable=False, server_default=text("0")),
     # Where the result goes when the task completes; see complete_task.sql.
     Column("placement", JSONB),
     _ref("parent_task_id", "tasks.id", ondelete="CASCADE", nullable=True),
@@ -200,15 +202,8 @@ tasks = Table(
         "id",
         postgresql_where=text("status = 'Pending' AND deps_pending = 0"),
     ),
-    # Who was served when.
-    Index(
-        "ix_tasks_claimed",
-        "run_type",
-        "hosted",
-        "user_id",
-        "claimed_at",
-        postgresql_where=text("claimed_at IS NOT NULL"),
-    ),
+    # Whom the last claim of a pool served.
+    Index("ix_tasks_claimed", "run_type", "hosted", "claimed_at", postgresql_where=text("claimed_at IS NOT NULL")),
     Index("ix_tasks_leased", "leased_until", postgresql_where=text("status = 'Processing'")),
     Index("ix_tasks_project", "project_id", text("created_at DESC"), text("id DESC")),
     Index("ix_tasks_batch", "batch_id", postgresql_where=text("batch_id IS NOT NULL")),

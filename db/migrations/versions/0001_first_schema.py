@@ -160,6 +160,7 @@ def upgrade() -> None:
         sa.Column("priority", sa.SmallInteger(), server_default=sa.text("0"), nullable=False),
         sa.Column("hosted", sa.Boolean(), server_default=sa.text("false"), nullable=False),
         sa.Column("model", sa.Text(), nullable=True),
+        sa.Column("passed_over", sa.SmallInteger(), server_default=sa.text("0"), nullable=False),
         sa.Column("placement", postgresql.JSONB(), nullable=True),
         sa.Column("parent_task_id", sa.UUID(), nullable=True),
         sa.Column("child_key", sa.Text(), nullable=True),
@@ -229,7 +230,7 @@ def upgrade() -> None:
     op.create_index(
         "ix_tasks_claimed",
         "tasks",
-        ["run_type", "hosted", "user_id", "claimed_at"],
+        ["run_type", "hosted", "claimed_at"],
         unique=False,
         postgresql_where=sa.text("claimed_at IS NOT NULL"),
     )

@@ -1,7 +1,8 @@
 -- Give a worker up to p_limit tasks of its pool, each under a new lease; or the one task that it names.
 --
--- Whose turn: the user with the fewest live leases in this pool, and among those who have as many, the one who was
--- served longest ago; so no backlog keeps another user waiting. Priorities count within a user (next_task.sql).
+-- Whose turn: the users stand in a ring, and the one after whom the last claim served comes next; among those who come
+-- next, one with fewer live leases goes first. So no backlog keeps another user waiting, and whoever has work waiting
+-- has something running within one round. Priorities count within a user (next_task.sql).
 -- p_hosted asks for orchestrators (they take no slot) or for work.
 CREATE FUNCTION unitask.claim_tasks(
     p_run_type text, p_worker_id text, p_limit integer, p_lease_seconds double precision,
@@ -17,6 +18,8 @@ LANGUAGE plpgsql
 -- A worker's first claim often plans for an empty table, and the plan is kept when the table has grown.
 SET enable_seqscan = off
 SET enable_bitmapscan = off
+-- To plan takes longer than to claim.
+SET plan_cache_mode = force_generic_plan
 AS $$
 #variable_conflict use_column
 DECLARE
@@ -29,51 +32,46 @@ BEGIN
     PERFORM unitask.rescue_tasks();
 
     FOR v_user IN
-        WITH RECURSIVE waiting AS (
-            -- The distinct users with pending work, one index probe each.
-            (SELECT t.user_id FROM tasks t
-             WHERE t.status = 'Pending' AND t.deps_pending = 0 AND t.run_type = p_run_type AND t.hosted = p_hosted
-               AND p_task_id IS NULL
-             ORDER BY t.user_id LIMIT 1)
+        WITH RECURSIVE latest AS (
+            SELECT coalesce((
+                SELECT t.user_id FROM tasks t
+                WHERE t.run_type = p_run_type AND t.hosted = p_hosted AND t.claimed_at IS NOT NULL
+                ORDER BY t.claimed_at DESC LIMIT 1), '00000000-0000-0000-0000-000000000000') AS user_id
+        ),
+        ring AS (
+            SELECT user_id, user_id AS start, false AS wrapped, 0 AS place FROM latest
             UNION ALL
-            SELECT (SELECT t.user_id FROM tasks t
-                    WHERE t.status = 'Pending' AND t.deps_pending = 0 AND t.run_type = p_run_type
-                      AND t.hosted = p_hosted AND t.user_id > w.user_id
-                    ORDER BY t.user_id LIMIT 1)
-            FROM waiting w WHERE w.user_id IS NOT NULL
+            -- The users with claimable work in the order of their ids, one index probe each, and round again from the
+            -- first: as many as this claim can need, however many wait.
+            SELECT n.user_id, r.start, n.wrapped, r.place + 1
+            FROM ring r CROSS JOIN LATERAL (
+                (SELECT t.user_id, r.wrapped FROM tasks t
+                 WHERE t.status = 'Pending' AND t.deps_pending = 0 AND t.run_type = p_run_type AND t.hosted = p_hosted
+                   AND t.user_id > r.user_id AND t.run_after <= clock_timestamp()
+                 ORDER BY t.user_id LIMIT 1)
+                UNION ALL
+                (SELECT t.user_id, true FROM tasks t
+                 WHERE t.status = 'Pending' AND t.deps_pending = 0 AND t.run_type = p_run_type AND t.hosted = p_hosted
+                   AND NOT r.wrapped AND t.run_after <= clock_timestamp()
+                 ORDER BY t.user_id LIMIT 1)
+                LIMIT 1
+            ) n
+            WHERE r.place < p_limit + p_look_ahead AND NOT (n.wrapped AND n.user_id > r.start) AND p_task_id IS NULL
         ),
         busy AS (
             SELECT t.user_id, count(*) AS leases FROM tasks t
             WHERE t.status = 'Processing' AND t.run_type = p_run_type AND NOT t.hosted
-              AND t.leased_until > clock_timestamp()
+              AND t.leased_until > statement_timestamp()
             GROUP BY t.user_id
         ),
-        line AS (
-            SELECT w.user_id, coalesce(b.leases, 0) AS leases, served.at, first.queue_time
-            FROM waiting w
-            LEFT JOIN busy b USING (user_id)
-            CROSS JOIN LATERAL (
-                SELECT t.queue_time FROM tasks t
-                WHERE t.status = 'Pending' AND t.deps_pending = 0 AND t.run_type = p_run_type AND t.hosted = p_hosted
-                  AND t.user_id = w.user_id AND t.run_after <= clock_timestamp()
-                ORDER BY t.queue_time, t.id LIMIT 1
-            ) first
-            LEFT JOIN LATERAL (
-                SELECT t.claimed_at AS at FROM tasks t
-                WHERE t.run_type = p_run_type AND t.hosted = p_hosted AND t.user_id = w.user_id
-                  AND t.claimed_at IS NOT NULL
-                ORDER BY t.claimed_at DESC LIMIT 1
-            ) served ON true
-            ORDER BY leases, served.at NULLS FIRST, first.queue_time
-            LIMIT p_limit + p_look_ahead
-        ),
         turn AS (
-            SELECT line.user_id, line.leases + n AS turn, line.at, line.queue_time
-            FROM line CROSS JOIN generate_series(1, p_limit) n
+            SELECT r.user_id, coalesce(b.leases, 0) + n AS turn, r.place
+            FROM ring r LEFT JOIN busy b USING (user_id) CROSS JOIN generate_series(1, p_limit) n
+            WHERE r.place > 0
             UNION ALL
-            SELECT t.user_id, 0, NULL, NULL FROM tasks t WHERE t.id = p_task_id
+            SELECT t.user_id, 0, 0 FROM tasks t WHERE t.id = p_task_id
         )
-        SELECT user_id FROM turn ORDER BY turn, at NULLS FIRST, queue_time
+        SELECT user_id FROM turn ORDER BY turn, place
     LOOP
         EXIT WHEN cardinality(v_claimed) >= p_limit;
         CONTINUE WHEN v_user = ANY (v_passed);

@@ -9,7 +9,7 @@ CREATE FUNCTION unitask.next_task(
 ) RETURNS uuid
 LANGUAGE plpgsql AS $$
 DECLARE
-    v_first timestamp;
+    v_first record;
     v_id uuid;
 BEGIN
     IF p_task_id IS NOT NULL THEN
@@ -20,19 +20,12 @@ BEGIN
     END IF;
 
     IF cardinality(p_models) > 0 THEN
-        SELECT t.queue_time INTO v_first FROM tasks t
+        SELECT t.id, t.passed_over, t.model = ANY (p_models) AS warm INTO v_first FROM tasks t
         WHERE t.status = 'Pending' AND t.deps_pending = 0 AND t.run_type = p_run_type AND t.hosted = p_hosted
           AND t.user_id = p_user_id AND t.run_after <= clock_timestamp()
         ORDER BY t.queue_time, t.id LIMIT 1;
 
-        IF p_look_ahead > (
-            SELECT count(*) FROM (
-                SELECT c.queue_time FROM tasks c
-                WHERE c.run_type = p_run_type AND c.hosted = p_hosted AND c.user_id = p_user_id
-                  AND c.claimed_at IS NOT NULL
-                ORDER BY c.claimed_at DESC LIMIT p_look_ahead
-            ) latest WHERE latest.queue_time > v_first
-        ) THEN
+        IF v_first.warm IS NOT TRUE AND v_first.passed_over < p_look_ahead THEN
             SELECT t.id INTO v_id FROM tasks t
             WHERE t.id IN (
                 SELECT a.id FROM tasks a
@@ -42,6 +35,10 @@ BEGIN
             ) AND t.status = 'Pending' AND t.deps_pending = 0 AND t.model = ANY (p_models)
             ORDER BY t.queue_time, t.id LIMIT 1
             FOR NO KEY UPDATE SKIP LOCKED;
+        END IF;
+        IF v_id IS NOT NULL THEN
+            UPDATE tasks SET passed_over = passed_over + 1
+            WHERE id = (SELECT t.id FROM tasks t WHERE t.id = v_first.id FOR NO KEY UPDATE SKIP LOCKED);
         END IF;
     END IF;
 

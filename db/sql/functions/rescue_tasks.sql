@@ -7,12 +7,13 @@ DECLARE
     v_count integer := 0;
 BEGIN
     -- One rescuer at a time; the others have their own claim to make.
-    IF NOT EXISTS (SELECT FROM tasks WHERE status = 'Processing' AND leased_until < clock_timestamp())
+    -- By the time of the statement, which an index can be asked for.
+    IF NOT EXISTS (SELECT FROM tasks WHERE status = 'Processing' AND leased_until < statement_timestamp())
        OR NOT pg_try_advisory_xact_lock(hashtextextended('unitask.rescue', 0)) THEN
         RETURN 0;
     END IF;
     FOR v_id IN
-        SELECT id FROM tasks WHERE status = 'Processing' AND leased_until < clock_timestamp() ORDER BY leased_until
+        SELECT id FROM tasks WHERE status = 'Processing' AND leased_until < statement_timestamp() ORDER BY leased_until
     LOOP
         EXIT WHEN v_count >= p_limit;
         BEGIN
