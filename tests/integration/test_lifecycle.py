@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+
 from db import tables
 from tasks_lib import (
     cancel_task,
@@ -22,7 +23,6 @@ from tasks_lib import (
 from tasks_lib.creation import plant_children
 from tasks_lib.errors import ConflictError, EngineError, LeaseLostError, NotFoundError, TaskValidationError
 from tasks_lib.queue import ClaimedTask, Output
-
 from tests.conftest import Owner, make_owner
 
 IMAGES = [f"https://example.com/{i}.jpg" for i in range(4)]

@@ -14,6 +14,7 @@ import numpy as np
 import psutil
 import pytest
 from PIL import Image
+
 from tasks_lib import cancel_task, create_travel_between_images_task, get_task, list_tasks, storage, upload_media
 from tasks_lib.creation import plant_children
 from tasks_lib.engines.process import EngineProcess
@@ -23,7 +24,6 @@ from tasks_lib.queue.listening import Bell
 from tasks_lib.queue.watching import Watcher
 from tasks_lib.queue.worker import Report, Worker
 from tasks_lib.settings import get_settings
-
 from tests.conftest import Owner
 
 
