@@ -7,8 +7,8 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from tasks_lib.errors import TaskValidationError
-from tasks_lib.params.base import GenerationId, MediaReference, Name, ShotGenerationId, Text
-from tasks_lib.params.lineage import ShotParams
+from tasks_lib.params.base import GenerationId, MediaReference, ShotGenerationId, Text
+from tasks_lib.params.lineage import FilmParams
 from tasks_lib.params.lists import expand_array_to_count
 from tasks_lib.params.loras import LoraParams
 from tasks_lib.params.model import VideoModelParams
@@ -30,7 +30,7 @@ class JourneyParams(
     VideoMotionParams,
     VideoModelParams,
     LoraParams,
-    ShotParams,
+    FilmParams,
     ResolutionParams,
 ):
     """A journey through images 0..N has N segments. A list of one entry counts for all; other lengths are exact."""
@@ -69,17 +69,11 @@ class JourneyParams(
     independent_segments: bool = True
     """Segments are made at the same time; false chains each to the tail of the one before."""
 
-    parent_generation_id: GenerationId | None = None
-    """A video generation to fill; without one a new one is made."""
-
     image_generation_ids: Annotated[list[GenerationId], Field(max_length=MAX_IMAGES)] = []
     """The generations that the images come from, one for each; kept with the request."""
 
     pair_shot_generation_ids: Annotated[list[ShotGenerationId], Field(max_length=MAX_IMAGES)] = []
     """For each segment, the place of its first image on the shot's timeline."""
-
-    generation_name: Name | None = None
-    """Name of the film."""
 
     generation_mode: Literal["batch", "timeline"] = "batch"
     """How the form laid the images out."""

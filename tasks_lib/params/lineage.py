@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Annotated, Any
+from uuid import uuid4
 
 from pydantic import AliasChoices, Field
 
@@ -18,6 +19,24 @@ class ShotParams(ParamGroup):
     def new_generation(self, content_type: str) -> dict[str, Any]:
         """The placement of a result that becomes a generation of its own."""
         placement = {"as": "generation", "type": content_type}
+        return placement | ({"shot_id": str(self.shot_id)} if self.shot_id else {})
+
+
+class FilmParams(ShotParams):
+    """The video generation that a film fills."""
+
+    parent_generation_id: GenerationId | None = None
+    """A video generation to fill; without one a new one is made."""
+
+    generation_name: Name | None = None
+    """Name of the film."""
+
+    def film(self) -> dict[str, Any]:
+        """The placement of an orchestrator: its parts hang on this generation from the start, its film fills it."""
+        placement = {"as": "existing", "generation_id": str(self.parent_generation_id)}
+        if self.parent_generation_id is None:
+            placement = {"as": "placeholder", "generation_id": str(uuid4()), "type": "video"}
+            placement |= {"name": self.generation_name} if self.generation_name else {}
         return placement | ({"shot_id": str(self.shot_id)} if self.shot_id else {})
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import Any, Literal, Self
-from uuid import uuid4
 
 from pydantic import model_validator
 
@@ -44,13 +43,6 @@ def prepare(params: TravelParams, preparation: Preparation) -> Prepared:
     details["resolution"] = preparation.resolution(params.resolution)
     details["seed"] = params.settled_seed()
 
-    placement: dict[str, Any] = {"as": "existing", "generation_id": str(params.parent_generation_id)}
-    if params.parent_generation_id is None:
-        placement = {"as": "placeholder", "generation_id": str(uuid4()), "type": "video"}
-        if params.generation_name:
-            placement["name"] = params.generation_name
-    if params.shot_id:
-        placement["shot_id"] = str(params.shot_id)
     return Prepared(
         params={
             "tool_type": TASK_TYPE.tool_type,
@@ -59,7 +51,7 @@ def prepare(params: TravelParams, preparation: Preparation) -> Prepared:
             "orchestrator_details": details,
             "timeline": params.timeline().model_dump(),
         },
-        placement=placement,
+        placement=params.film(),
         model=params.model_name,
     )
 

@@ -1,0 +1,117 @@
+"""How two clips are joined."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import AliasChoices, Field
+
+from tasks_lib.params.base import (
+    SEED_MAX,
+    Fraction,
+    Guidance,
+    MediaReference,
+    Name,
+    ParamGroup,
+    Resolution,
+    Steps,
+    Text,
+)
+from tasks_lib.params.loras import Lora, LoraParams
+from tasks_lib.params.phases import PhaseConfig
+
+MAX_GAP = 161
+MAX_CONTEXT = 81
+
+Context = Annotated[int, Field(ge=1, le=MAX_CONTEXT)]
+Gap = Annotated[int, Field(ge=1, le=MAX_GAP)]
+ModelName = Annotated[Name | None, Field(validation_alias=AliasChoices("model_name", "model"))]
+InferenceSteps = Annotated[Steps, Field(validation_alias=AliasChoices("steps", "num_inference_steps"))]
+JoinSeed = Annotated[int, Field(ge=-1, le=SEED_MAX)]
+
+
+class JoinSettings(LoraParams):
+    """What is made between two clips."""
+
+    prompt: Text = ""
+    """What the bridge shows."""
+
+    negative_prompt: Text = ""
+    """What it must not show."""
+
+    context_frame_count: Context = 8
+    """Frames of each clip that the model sees, and over which the bridge is cross-faded with it."""
+
+    gap_frame_count: Gap = 53
+    """Frames to make; brought down so that the bridge has 4n+1 frames."""
+
+    replace_mode: bool = True
+    """true: the made frames replace as many of the clips, half of each. false: they come in between."""
+
+    keep_bridging_images: bool = False
+    """Keep the last and first picture of the clips inside the gap; needs a model."""
+
+    vid2vid_init_strength: Fraction | None = None
+    """Start from the replaced frames: 0 keeps them, 1 is as without; needs a model."""
+
+    model_name: ModelName = None
+    """Alias of a configured model; `model` is taken for it too. Without one the worker's default engine."""
+
+    steps: InferenceSteps = 6
+    """Inference steps; `num_inference_steps` is taken for it too."""
+
+    guidance_scale: Guidance = 3.0
+    """How strictly the prompt is followed."""
+
+    phase_config: PhaseConfig | None = None
+    """Sampling in phases."""
+
+    seed: JoinSeed = -1
+    """Same seed, same inputs, same result; -1 draws one at creation."""
+
+
+class OneJoin(ParamGroup):
+    """What one join has of its own."""
+
+    prompt: Text | None = None
+    """What this bridge shows."""
+
+    negative_prompt: Text | None = None
+    """What it must not show."""
+
+    context_frame_count: Context | None = None
+    """Frames of each clip that the model sees here."""
+
+    gap_frame_count: Gap | None = None
+    """Frames to make here."""
+
+    replace_mode: bool | None = None
+    """Whether they replace frames of the clips."""
+
+    model_name: ModelName = None
+    """The model of this bridge."""
+
+    steps: Annotated[Steps | None, Field(validation_alias=AliasChoices("steps", "num_inference_steps"))] = None
+    """Its inference steps."""
+
+    guidance_scale: Guidance | None = None
+    """How strictly its prompt is followed."""
+
+    seed: JoinSeed | None = None
+    """Its seed; -1 draws one."""
+
+    loras: Annotated[list[Lora] | None, Field(max_length=16)] = None
+    """Its adapters; an empty list means none."""
+
+
+class ClipForm(ParamGroup):
+    """The size and rate that all parts of a film are brought to."""
+
+    first_clip: MediaReference
+    """The clip that decides what is not given."""
+
+    resolution: Resolution | None = None
+    """WIDTHxHEIGHT in pixels; without one as the first clip."""
+
+    fps: Annotated[float, Field(ge=1, le=120)] | None = None
+    """Frames per second; without one as the first clip."""

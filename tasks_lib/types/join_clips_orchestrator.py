@@ -1,0 +1,124 @@
+"""A film of clips with bridges between them: plans the bridges and the film, and is done when they are."""
+
+from __future__ import annotations
+
+import random
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from tasks_lib.errors import TaskValidationError
+from tasks_lib.labels import generate_run_id, generate_task_id
+from tasks_lib.params.base import MediaReference, Name, ParamGroup
+from tasks_lib.params.joins import JoinSettings, OneJoin
+from tasks_lib.params.lineage import FilmParams
+from tasks_lib.params.model import VIDEO_SEED_LIMIT
+from tasks_lib.params.motion import FormParams
+from tasks_lib.params.resolution import ResolutionParams
+from tasks_lib.planning.joins import plan_join_clips
+from tasks_lib.types.base import Preparation, Prepared, TaskParams, TaskType
+
+MAX_CLIPS = 100
+DEFAULT_FPS = 16.0
+
+_AS_CLIPS = "send all clips in their order as `clips`"
+_NO_EDITING = "parts of a clip are not made again yet; cut it and join the pieces"
+
+
+class Clip(ParamGroup):
+    """One clip."""
+
+    url: MediaReference
+    """The video."""
+
+    name: Name | None = None
+    """A label for people."""
+
+
+class JoinClipsParams(JoinSettings, FormParams, FilmParams, ResolutionParams, TaskParams):
+    """Clips in their order, and what is made between them; each join may have settings of its own."""
+
+    REFUSED = {
+        "starting_video_path": _AS_CLIPS,
+        "intermediate_video_paths": _AS_CLIPS,
+        "ending_video_path": _AS_CLIPS,
+        "run_id": "it is made at creation",
+        "loop_first_clip": "send the first clip again as the last one",
+        "audio_url": "films have no sound yet",
+        "video_edit_mode": _NO_EDITING,
+        "portions_to_regenerate": _NO_EDITING,
+    }
+
+    clips: Annotated[list[Clip], Field(min_length=2, max_length=MAX_CLIPS)]
+    """The clips in order."""
+
+    per_join_settings: Annotated[list[OneJoin], Field(max_length=MAX_CLIPS - 1)] = []
+    """Settings of single joins, from the first; those that are missing follow the settings of all."""
+
+    enhance_prompt: bool = True
+    """Let a language model write prompts from the clips, where the engine has one."""
+
+    fps: Annotated[float, Field(ge=1, le=120)] | None = None
+    """Frames per second of the film; 16 without one."""
+
+    use_input_video_resolution: bool = False
+    """Take the size of the first clip; so it is without a `resolution`, too."""
+
+    use_input_video_fps: bool = False
+    """Take the rate of the first clip instead of 16."""
+
+    motion_mode: Literal["basic", "advanced"] = "basic"
+    """Which of the motion settings a form shows."""
+
+    tool_type: Literal["join-clips", "travel-between-images"] = "join-clips"
+    """The tool that a person made it with."""
+
+    @model_validator(mode="after")
+    def _not_more_settings_than_joins(self) -> Self:
+        if len(self.per_join_settings) > len(self.clips) - 1:
+            raise TaskValidationError(
+                f"`per_join_settings` has {len(self.per_join_settings)} entries; {len(self.clips)} clips have "
+                f"{len(self.clips) - 1} joins",
+                "per_join_settings",
+            )
+        for given, own in (("resolution", "use_input_video_resolution"), ("fps", "use_input_video_fps")):
+            if getattr(self, given) and getattr(self, own):
+                raise TaskValidationError(f"give `{given}` or `{own}`, not both", given)
+        return self
+
+
+def prepare(params: JoinClipsParams, _: Preparation) -> Prepared:
+    """Everything that the fan-out will need, each value in one place."""
+    details: dict[str, Any] = params.model_dump(mode="json", exclude_none=True, exclude={"tool_type"})
+    details["settings"] = {name: details.pop(name) for name in JoinSettings.model_fields if name in details}
+    missing = len(params.clips) - 1 - len(params.per_join_settings)
+    details["per_join_settings"] += [{}] * missing
+    for settings in (details["settings"], *details["per_join_settings"]):
+        if settings.get("seed") == -1:
+            settings["seed"] = random.randrange(VIDEO_SEED_LIMIT)
+    if not params.use_input_video_fps:
+        details["fps"] = params.fps or DEFAULT_FPS
+    return Prepared(
+        params={
+            "tool_type": params.tool_type,
+            "task_id": generate_task_id("join_clips_orchestrator"),
+            "run_id": generate_run_id(),
+            "orchestrator_details": details,
+        },
+        placement=params.film(),
+        model=params.model_name,
+    )
+
+
+TASK_TYPE = TaskType(
+    name="join_clips_orchestrator",
+    params=JoinClipsParams,
+    run_type="api",
+    category="orchestration",
+    display_name="Join Clips",
+    description="Joins clips into one film, with made bridges between them.",
+    prepare=prepare,
+    plan=plan_join_clips,
+    tool_type="join-clips",
+    content_type="video",
+)
