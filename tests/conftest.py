@@ -84,7 +84,9 @@ class Owner:
 def make_owner(name: str = "somebody") -> Owner:
     """A new user, project and token in the test's database."""
     with database.transaction() as connection:
-        user_id = connection.execute(sa.insert(tables.users).values(name=name).returning(tables.users.c.id)).scalar_one()
+        user_id = connection.execute(
+            sa.insert(tables.users).values(name=name).returning(tables.users.c.id)
+        ).scalar_one()
         project_id = connection.execute(
             sa.insert(tables.projects)
             .values(user_id=user_id, name="a project", aspect_ratio="16:9")

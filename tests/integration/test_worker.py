@@ -54,7 +54,7 @@ async def running(*workers: Worker, bell: Bell) -> AsyncIterator[list[asyncio.Ta
 async def until(condition: Callable[[], Any], seconds: float = 60) -> Any:
     """Wait for a condition on the database."""
     async with asyncio.timeout(seconds):
-        while not (found := await asyncio.to_thread(condition)):
+        while not (found := await asyncio.to_thread(condition)):  # noqa: ASYNC110  the condition is in Postgres
             await asyncio.sleep(0.05)
     return found
 

@@ -1,0 +1,59 @@
+"""The schema that the migrations build is the one that the tables declare."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+
+from db import migrate
+from db.engine import create_engine
+from db.tables import metadata
+from tasks_lib import database
+from tests.conftest import Owner
+
+CONSTRAINTS = """
+    SELECT c.conname, c.contype, pg_get_constraintdef(c.oid) FROM pg_constraint c
+    JOIN pg_class t ON t.oid = c.conrelid JOIN pg_namespace n ON n.oid = t.relnamespace
+    WHERE n.nspname = :schema AND t.relname <> 'alembic_version'
+"""
+INDEXES = """
+    SELECT indexname, replace(indexdef, 'ON ' || schemaname || '.', 'ON ') FROM pg_indexes
+    WHERE schemaname = :schema AND tablename <> 'alembic_version'
+"""
+OPTIONS = """
+    SELECT relname, reloptions FROM pg_class t JOIN pg_namespace n ON n.oid = t.relnamespace
+    WHERE n.nspname = :schema AND relkind = 'r' AND relname <> 'alembic_version'
+"""
+
+
+def test_migrations_build_what_the_tables_declare(database_url: str) -> None:
+    engine = create_engine(database_url)
+    with engine.begin() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": True})
+        assert compare_metadata(context, metadata) == []
+        # Alembic compares no checks, no partial indexes and no storage options: build the tables a second time.
+        connection.execute(sa.text("CREATE SCHEMA declared"))
+        metadata.create_all(connection.execution_options(schema_translate_map={None: "declared"}))
+        for query in (CONSTRAINTS, INDEXES, OPTIONS):
+            migrated, declared = (
+                {tuple(map(str, row)) for row in connection.execute(sa.text(query), {"schema": schema})}
+                for schema in ("public", "declared")
+            )
+            assert {_plain(row) for row in migrated} == {_plain(row) for row in declared}
+    engine.dispose()
+
+
+def _plain(row: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(text.replace("declared.", "") for text in row)
+
+
+def test_functions_are_replaced_when_a_file_changed(owner: Owner, database_url: str) -> None:
+    with database.transaction() as connection:
+        connection.execute(sa.text("DROP FUNCTION unitask.blame(tasks)"))
+        connection.execute(sa.text("COMMENT ON SCHEMA unitask IS 'of an older version'"))
+    migrate.upgrade(database_url)
+    with database.transaction() as connection:
+        assert connection.scalar(sa.text("SELECT count(*) FROM pg_proc WHERE proname = 'blame'")) == 1
+        triggers = connection.scalars(sa.text("SELECT tgname FROM pg_trigger WHERE NOT tgisinternal")).all()
+    assert {"on_task_created", "guard_task_status", "record_task_moved"} <= set(triggers)
