@@ -5,10 +5,10 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench clean
+.PHONY: help demo test test-long lint bench clean
 
 help: ## list the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -20,6 +20,9 @@ demo: $(STAMP) ## set everything up and make a travelling video from four keyfra
 
 test: $(STAMP) ## set up and pass every test
 	$(BIN)/python -m pytest
+
+test-long: $(STAMP) ## ten times as many inputs for every task type's parameters
+	UNITASK_TEST_EXAMPLES=20000 $(BIN)/python -m pytest tests/unit/types/test_any_input.py
 
 lint: $(STAMP) ## format, lint, types, import rules
 	$(BIN)/ruff format --check .

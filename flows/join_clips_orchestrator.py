@@ -1,7 +1,7 @@
 """The flow `join_clips_orchestrator`, for people and schedules: join clips into one film, and stay until it is there.
 
-As `travel_orchestrator`: its entry step is the create-task validation, and an api worker hosts what was created elsewhere
-in runs of the same flow.
+As `travel_orchestrator`: its entry step is the create-task validation, and an api worker hosts what was created
+elsewhere in runs of the same flow.
 """
 
 from __future__ import annotations

@@ -81,7 +81,7 @@ class BatchParams(ParamGroup):
         return {"seed": self.seed + (row if mode == "increment" else 0)}
 
 
-def create_travel_between_images_task(params: Mapping[str, Any] | None = None, **fields: Any) -> TaskCreated:
+def create_travel_between_images_task(params: Mapping[str, Any] | None = None, /, **fields: Any) -> TaskCreated:
     """Create a video that travels through keyframe images: fields of `TravelParams`.
 
     With `turbo_mode` a quick external model makes it (`wan_2_2_i2v`).
@@ -90,13 +90,13 @@ def create_travel_between_images_task(params: Mapping[str, Any] | None = None, *
     return _create("wan_2_2_i2v" if given.get("turbo_mode") is True else "travel_orchestrator", given)
 
 
-def create_image_generation_task(params: Mapping[str, Any] | None = None, **fields: Any) -> TaskCreated:
+def create_image_generation_task(params: Mapping[str, Any] | None = None, /, **fields: Any) -> TaskCreated:
     """Create a picture from a prompt: fields of `PictureParams`, and what the type of its `model_name` takes."""
     given = _given(params, fields, "prompt")
     return _create(*_image(given))
 
 
-def create_batch_image_generation_tasks(params: Mapping[str, Any] | None = None, **fields: Any) -> list[TaskCreated]:
+def create_batch_image_generation_tasks(params: Mapping[str, Any] | None = None, /, **fields: Any) -> list[TaskCreated]:
     """Create `images_per_prompt` pictures for each of `prompts`: fields of `BatchParams` and of a picture.
 
     All are stored in one transaction, or none: `refusals` of the error names every refused row.
@@ -111,7 +111,7 @@ def create_batch_image_generation_tasks(params: Mapping[str, Any] | None = None,
     return _create_all(rows)
 
 
-def create_magic_edit_task(params: Mapping[str, Any] | None = None, **fields: Any) -> TaskCreated:
+def create_magic_edit_task(params: Mapping[str, Any] | None = None, /, **fields: Any) -> TaskCreated:
     """Create an edit of a picture by words: fields of `MagicEditParams`, and `num_images` (1 to 16).
 
     Several have the seeds `seed`, `seed + 1` and so on; `batch` of the answer names them all.
@@ -119,39 +119,39 @@ def create_magic_edit_task(params: Mapping[str, Any] | None = None, **fields: An
     return _copies("qwen_image_edit", _given(params, fields, "prompt"), "num_images", "numImages")
 
 
-def create_image_inpaint_task(params: Mapping[str, Any] | None = None, **fields: Any) -> TaskCreated:
+def create_image_inpaint_task(params: Mapping[str, Any] | None = None, /, **fields: Any) -> TaskCreated:
     """Create a picture with a part made anew: fields of `MaskedEditParams`, and `num_generations` (1 to 16)."""
     given = _given(params, fields, "image_url", "mask_url", "prompt")
     return _copies("image_inpaint", given, "num_generations")
 
 
-def create_annotated_image_edit_task(params: Mapping[str, Any] | None = None, **fields: Any) -> TaskCreated:
+def create_annotated_image_edit_task(params: Mapping[str, Any] | None = None, /, **fields: Any) -> TaskCreated:
     """Create an edit by drawing on a picture: fields of `MaskedEditParams`, and `num_generations` (1 to 16)."""
     given = _given(params, fields, "image_url", "mask_url", "prompt")
     return _copies("annotated_image_edit", given, "num_generations")
 
 
-def create_image_upscale_task(params: Mapping[str, Any] | None = None, **fields: Any) -> TaskCreated:
+def create_image_upscale_task(params: Mapping[str, Any] | None = None, /, **fields: Any) -> TaskCreated:
     """Create a larger version of a picture, by the workers' own engine: fields of `UpscaleParams`."""
     return _create("image_upscale", _given(params, fields))
 
 
-def create_replicate_upscale_task(params: Mapping[str, Any] | None = None, **fields: Any) -> TaskCreated:
+def create_replicate_upscale_task(params: Mapping[str, Any] | None = None, /, **fields: Any) -> TaskCreated:
     """Create a larger version of a picture, by a model at Replicate: fields of `UpscaleParams`."""
     return _create("replicate_upscale", _given(params, fields))
 
 
-def create_character_animate_task(params: Mapping[str, Any] | None = None, **fields: Any) -> TaskCreated:
+def create_character_animate_task(params: Mapping[str, Any] | None = None, /, **fields: Any) -> TaskCreated:
     """Create a video of a character that moves as in another: fields of `AnimateCharacterParams`."""
     return _create("animate_character", _given(params, fields, "character_image_url", "motion_video_url"))
 
 
-def create_join_clips_task(params: Mapping[str, Any] | None = None, **fields: Any) -> TaskCreated:
+def create_join_clips_task(params: Mapping[str, Any] | None = None, /, **fields: Any) -> TaskCreated:
     """Create a film of clips with bridges between them: fields of `JoinClipsParams`."""
     return _create("join_clips_orchestrator", _given(params, fields))
 
 
-def create_individual_travel_segment_task(params: Mapping[str, Any] | None = None, **fields: Any) -> TaskCreated:
+def create_individual_travel_segment_task(params: Mapping[str, Any] | None = None, /, **fields: Any) -> TaskCreated:
     """Create one segment of a travel again: fields of `IndividualSegmentParams`."""
     return _create("individual_travel_segment", _given(params, fields, "start_image_url"))
 

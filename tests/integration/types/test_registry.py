@@ -1,0 +1,133 @@
+"""Adding a task type is one new file: a type in a temporary module is found everywhere without another edit.
+
+`docs/adding-a-task-type.md` is this test in words.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from typer.testing import CliRunner
+
+import tasks_lib.types
+from db import tables
+from tasks_lib import create_task, database, get_task
+from tasks_lib.cli import app
+from tasks_lib.creation import TaskRequest
+from tasks_lib.errors import DatabaseError, TaskValidationError
+from tasks_lib.types import registry
+from tests.conftest import Owner
+
+MODULE = '''
+"""A picture turned round."""
+
+from decimal import Decimal
+from typing import Annotated
+
+from pydantic import Field
+
+from tasks_lib.params.base import MediaReference
+from tasks_lib.params.lineage import ShotParams
+from tasks_lib.types.base import TaskParams, TaskType, as_given, needs_model
+
+
+class RotateParams(ShotParams, TaskParams):
+    """A picture and an angle."""
+
+    image_url: MediaReference
+    """The picture."""
+
+    degrees: Annotated[int, Field(ge=0, le=359)] = 90
+    """How far, clockwise."""
+
+
+TASK_TYPE = TaskType(
+    name="rotate_image",
+    params=RotateParams,
+    run_type="gpu",
+    category="processing",
+    display_name="Rotate",
+    description="Turns a picture round.",
+    prepare=as_given,
+    execute=needs_model("turned pictures"),
+    base_cost_per_second=Decimal("0.001"),
+    content_type="image",
+)
+'''
+
+
+@pytest.fixture
+def new_type(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The type `rotate_image`, in a module of its own that nothing else mentions."""
+    folder = tmp_path / "more_types"
+    folder.mkdir()
+    (folder / "rotate_image.py").write_text(MODULE)
+    monkeypatch.setattr(tasks_lib.types, "__path__", [*tasks_lib.types.__path__, str(folder)])
+    registry.task_types.cache_clear()
+    yield "rotate_image"
+    registry.task_types.cache_clear()
+
+
+def test_type_is_found_everywhere_when_its_file_is_added(new_type: str, owner: Owner) -> None:
+    assert registry.get_task_type(new_type).display_name == "Rotate"
+    with pytest.raises(DatabaseError, match=r"`rotate_image` has no row"):
+        registry.check(database.get_engine())
+    registry.sync(database.get_engine())
+    registry.check(database.get_engine())
+    with database.transaction() as connection:
+        row = connection.execute(sa.select(tables.task_types).where(tables.task_types.c.name == new_type)).one()
+    assert (row.run_type, row.category, float(row.base_cost_per_second)) == ("gpu", "processing", 0.001)
+
+    schema = json.loads(CliRunner().invoke(app, ["types", "show", new_type, "-o", "json"]).stdout)
+    assert schema["properties"]["degrees"] == {
+        "default": 90,
+        "description": "How far, clockwise.",
+        "maximum": 359,
+        "minimum": 0,
+        "title": "Degrees",
+        "type": "integer",
+    }
+    listed = CliRunner().invoke(app, ["types", "list", "-o", "json"]).stdout
+    assert new_type in {declared["name"] for declared in json.loads(listed)}
+    assert new_type in TaskRequest.model_json_schema()["properties"]["task_type"]["enum"]
+
+    created = create_task(new_type, {"image_url": "https://example.com/1.jpg"}, project_id=owner.project_id)
+    assert get_task(created.task_id).params == {
+        "image_url": "https://example.com/1.jpg",
+        "degrees": 90,
+        "shot_id": None,
+    }
+    with pytest.raises(TaskValidationError, match="did you mean `degrees`"):
+        create_task(new_type, {"image_url": "https://example.com/1.jpg", "degree": 1}, project_id=owner.project_id)
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ("UPDATE task_types SET run_type = 'gpu' WHERE name = 'qwen_image'", "another `run_type`"),
+        ("DELETE FROM task_types WHERE name = 'single_image'", "`single_image` has no row"),
+        (
+            "INSERT INTO task_types (name, category, display_name, is_active) VALUES ('old', 'utility', 'Old', true)",
+            "`old` has an active row and no module",
+        ),
+    ],
+)
+def test_start_is_refused_when_registry_and_table_disagree(database_url: str, change: str, problem: str) -> None:
+    registry.check(database.get_engine())
+    with database.transaction() as connection:
+        connection.execute(sa.text(change))
+    with pytest.raises(DatabaseError, match=problem):
+        registry.check(database.get_engine())
+    registry.sync(database.get_engine())
+    registry.check(database.get_engine())
+
+
+def test_every_parameter_is_described_when_a_form_is_made() -> None:
+    for name, declared in registry.task_types().items():
+        properties = declared.params.model_json_schema()["properties"]
+        bare = [field for field, definition in properties.items() if not definition.get("description")]
+        assert not bare, f"{name}: {bare}"
