@@ -50,8 +50,12 @@ def test_gpu_worker_run_lists_the_executions_when_a_travel_is_done(platform: Pla
     task = wait_for_task(platform.create(3), timeout=120)
     children = {f"{child.task_type} {str(child.id)[:8]}": child for child in list_tasks(parent_task_id=task.id)}
     names = {"task_runs": {"name": {"any_": list(children)}}}
-    until(lambda: len(platform.post("/task_runs/filter", names)) == 3, 30, "the record of the executions")
-    for run in platform.post("/task_runs/filter", names):
+
+    def recorded() -> Any:
+        runs = platform.post("/task_runs/filter", names)
+        return len(runs) == 3 and all(run["state_type"] == "COMPLETED" for run in runs) and runs
+
+    for run in until(recorded, 30, "the record of the executions"):
         child = children[run["name"]]
         assert str(child.task_run_id) == run["id"]
         assert platform.get(f"/flow_runs/{run['flow_run_id']}")["name"]
@@ -110,7 +114,7 @@ print(json.dumps([str(run.id) for run in runs]))
     assert (run["state_type"], run["state"]["message"]) == ("COMPLETED", None)
     (task,) = [item for item in list_tasks(task_type=TRAVEL) if str(item.flow_run_id) == good]
     assert (task.status, task.attempt) == ("Complete", 1)
-    labels = {node["label"].split()[0].removesuffix("-0") for node in closed_graph(platform, good, 6)}
+    labels = {node["label"].split()[0].split("-")[0] for node in closed_graph(platform, good, 6)}
     assert {"validate_request", "authorise", "travel_segment", "travel_stitch"} <= labels
     film = platform.folder / "door.mp4"
     assert task.output_location is not None
