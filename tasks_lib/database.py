@@ -16,6 +16,7 @@ from sqlalchemy import Connection, Engine
 from db import embedded
 from db.engine import create_engine
 from tasks_lib import errors
+from tasks_lib.crashpoints import crashpoint
 from tasks_lib.settings import get_settings
 
 DATABASE_NAME = "unitask"
@@ -123,7 +124,12 @@ def retry_deadlocks(function: Callable[P, T]) -> Callable[P, T]:
 def call(function: str, **arguments: Any) -> list[dict[str, Any]]:
     """Call a function of the schema `unitask` in a transaction of its own; rows come as dictionaries."""
     with transaction() as connection:
-        return call_in(connection, function, **arguments)
+        rows = call_in(connection, function, **arguments)
+        if rows:
+            crashpoint(f"{function}.executed")
+    if rows:
+        crashpoint(f"{function}.committed")
+    return rows
 
 
 def call_in(connection: Connection, function: str, **arguments: Any) -> list[dict[str, Any]]:

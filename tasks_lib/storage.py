@@ -15,6 +15,7 @@ from uuid import UUID
 
 import fsspec
 
+from tasks_lib.crashpoints import crashpoint
 from tasks_lib.errors import NotFoundError, TaskValidationError
 from tasks_lib.settings import get_settings
 
@@ -60,7 +61,9 @@ def put(path: Path, key: str) -> None:
     partial = f"{target}.part"
     with path.open("rb") as source, cast(IO[bytes], filesystem.open(partial, "wb")) as sink:
         shutil.copyfileobj(source, sink, 1 << 20)
+    crashpoint("output.written")
     filesystem.mv(partial, target)
+    crashpoint("output.stored")
 
 
 def fetch(key: str, path: Path) -> None:

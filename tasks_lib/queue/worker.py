@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
+from tasks_lib.crashpoints import crashpoint
 from tasks_lib.errors import DatabaseError, EngineError, LeaseLostError, TaskError
 from tasks_lib.queue import leases
 from tasks_lib.queue.leases import ClaimedTask, Lease, Output, Progress
@@ -138,8 +139,10 @@ class Worker:
     async def _work(self, task: ClaimedTask) -> None:
         reporter = _Reporter(task.lease, self._lost)
         try:
+            crashpoint("execute.begun")
             async with asyncio.timeout(task.deadline_seconds):
                 output = await self.execute(task, reporter.report)
+            crashpoint("execute.done")
         except asyncio.CancelledError:
             # By a lost lease: it is another's business now. By the end of a drain: hand it back.
             if self._draining.is_set():
