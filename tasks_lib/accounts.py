@@ -24,6 +24,16 @@ def ensure_user(name: str) -> UUID:
     return found
 
 
+def find_user(name: str) -> UUID:
+    """The user of that name. Raises `NotFoundError`."""
+    users = tables.users
+    with database.transaction() as connection:
+        found: UUID | None = connection.scalar(sa.select(users.c.id).where(users.c.name == name).limit(1))
+    if found is None:
+        raise NotFoundError(f"there is no user `{name}`")
+    return found
+
+
 def ensure_project(user_id: UUID, name: str, aspect_ratio: str | None = None) -> UUID:
     """The user's project of that name, made if there is none yet."""
     projects = tables.projects

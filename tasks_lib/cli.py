@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -17,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tasks_lib import accounts, client, creation, monitor
-from tasks_lib.auth import authenticate, issue_token
+from tasks_lib.auth import authenticate, issue_token, list_tokens, revoke_token
 from tasks_lib.auth.tokens import DEFAULT_SCOPES
 from tasks_lib.errors import TaskError, TaskValidationError
 from tasks_lib.types.registry import get_task_type, task_types
@@ -211,17 +212,48 @@ def create_token(
     label: Annotated[str, typer.Option(help="what it is for")] = "",
     project: Annotated[str, typer.Option(help="name of the project to make sure of")] = "default",
     scope: Annotated[list[str] | None, typer.Option(help="what it may do; repeat for several")] = None,
+    days: Annotated[float | None, typer.Option(min=0, help="it expires after so many days")] = None,
     output: OutputOption = Output.table,
 ) -> None:
     """Make a token and show it, this once. Needs the database, so it is for operators."""
     user_id = accounts.ensure_user(user)
     project_id = accounts.ensure_project(user_id, project)
-    token = issue_token(user_id, label=label, scopes=scope or DEFAULT_SCOPES)
+    expires_at = datetime.now(UTC) + timedelta(days=days) if days is not None else None
+    token = issue_token(user_id, label=label, scopes=scope or DEFAULT_SCOPES, expires_at=expires_at)
     secret = token.secret.get_secret_value()
     if output is Output.json:
         return _print_json({"token": secret, "user_id": user_id, "project_id": project_id})
     console.print(f"export UNITASK_TOKEN={secret}", highlight=False, soft_wrap=True)
     return errors.print(f"It is not stored and cannot be shown again. Project: {project_id}", style="dim")
+
+
+@token_app.command("list")
+def list_user_tokens(
+    user: Annotated[str | None, typer.Argument(help="only this user's")] = None, output: OutputOption = Output.table
+) -> None:
+    """List tokens by their visible prefix. Needs the database, so it is for operators."""
+    tokens = list_tokens(accounts.find_user(user) if user is not None else None)
+    if output is Output.json:
+        return _print_json([dataclasses.asdict(token) for token in tokens])
+    table = Table("prefix", "label", "scopes", "created", "expires", "last used", box=None, header_style="bold")
+    for token in tokens:
+        ends = "revoked" if token.revoked_at else f"{token.expires_at:%Y-%m-%d %H:%M}" if token.expires_at else "never"
+        used = f"{token.last_used_at:%Y-%m-%d %H:%M}" if token.last_used_at else "never"
+        created = f"{token.created_at:%Y-%m-%d %H:%M}"
+        table.add_row(token.prefix, Text(token.label), ", ".join(token.scopes), created, ends, used)
+    return console.print(table)
+
+
+@token_app.command("revoke")
+def revoke(
+    prefix: Annotated[str, typer.Argument(help="the visible part, from `unitask token list`")],
+    output: OutputOption = Output.table,
+) -> None:
+    """End a token for good. Needs the database, so it is for operators."""
+    token = revoke_token(prefix)
+    if output is Output.json:
+        return _print_json(dataclasses.asdict(token))
+    return console.print(f"{token.prefix} is revoked", highlight=False)
 
 
 def _read_params(source: str | None) -> dict[str, Any]:

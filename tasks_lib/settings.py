@@ -32,6 +32,21 @@ class Settings(BaseSettings):
     service_key: SecretStr | None = None
     """The key that may act for any project."""
 
+    jwt_secret: Annotated[SecretStr, Field(min_length=32)] | None = None
+    """The secret of HS256 tokens, as a login service such as Supabase shares it."""
+
+    jwt_jwks_url: Annotated[str, Field(pattern=r"^(https://.+|http://(localhost|127\.0\.0\.1)[:/].*)?$")] = ""
+    """Where the public keys of RS256, ES256 and EdDSA tokens are."""
+
+    jwt_audience: str = "authenticated"
+    """What `aud` of a token must name."""
+
+    jwt_issuer: str | None = None
+    """What `iss` must be; unset means that any issuer who has the key is believed."""
+
+    jwt_leeway_seconds: Annotated[float, Field(ge=0, le=120)] = 10
+    """How far the clocks of issuer and service may be apart."""
+
     lease_seconds: Seconds = 60
     """How long a worker may be silent before its task can be claimed by another."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 from dataclasses import dataclass
 from uuid import UUID
@@ -11,7 +12,8 @@ from pydantic import SecretStr
 
 from db import tables
 from tasks_lib import database
-from tasks_lib.auth.tokens import find_token
+from tasks_lib.auth import jwts
+from tasks_lib.auth.tokens import DEFAULT_SCOPES, find_token
 from tasks_lib.errors import AuthenticationError, AuthorizationError, NotFoundError
 from tasks_lib.settings import get_settings
 
@@ -44,7 +46,7 @@ class Project:
 
 
 def authenticate(token: str | SecretStr | None = None) -> Caller:
-    """Who holds this token (default: `UNITASK_TOKEN`): the service key, or a personal access token's user.
+    """Who holds this token (default: `UNITASK_TOKEN`): the service key, a JWT's user, a personal access token's user.
 
     Raises `AuthenticationError`, which says nothing about how close the token was.
     """
@@ -53,8 +55,10 @@ def authenticate(token: str | SecretStr | None = None) -> Caller:
     secret = given.get_secret_value() if isinstance(given, SecretStr) else given
     if not secret:
         raise AuthenticationError("a token is required; set UNITASK_TOKEN or pass `token`")
-    if settings.service_key and hmac.compare_digest(secret.encode(), settings.service_key.get_secret_value().encode()):
+    if settings.service_key and _same(secret, settings.service_key.get_secret_value()):
         return Caller(None, frozenset())
+    if jwts.looks_like_jwt(secret):
+        return Caller(jwts.verify(secret), frozenset(DEFAULT_SCOPES))
     row = find_token(secret)
     if row is None:
         raise AuthenticationError("the token is unknown, expired or revoked")
@@ -71,3 +75,9 @@ def require_project(caller: Caller, project_id: UUID) -> Project:
     if row is None or not (caller.is_service or row.user_id == caller.user_id):
         raise NotFoundError(f"there is no project {project_id}")
     return Project(row.id, row.user_id, row.aspect_ratio)
+
+
+def _same(given: str, expected: str) -> bool:
+    """Compare in constant time; of digests, so that the length does not show either."""
+    one, other = (hashlib.sha256(text.encode(errors="replace")).digest() for text in (given, expected))
+    return hmac.compare_digest(one, other)
