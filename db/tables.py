@@ -86,6 +86,19 @@ user_api_tokens = Table(
     Index("ix_user_api_tokens_user_id", "user_id"),
 )
 
+# How often a user called lately; changed only by count_call. A JWT may name a user who has no row in `users`.
+rate_limits = Table(
+    "rate_limits",
+    metadata,
+    Column("user_id", UUID(as_uuid=True), nullable=False),
+    Column("kind", Text, nullable=False),
+    _time("window_start", now=True),
+    Column("calls", Integer, nullable=False, server_default=text("0")),
+    Column("rows", Integer, nullable=False, server_default=text("0")),
+    PrimaryKeyConstraint("user_id", "kind"),
+    postgresql_with={"fillfactor": "50"},
+)
+
 projects = Table(
     "projects",
     metadata,

@@ -17,7 +17,7 @@ from pydantic import SecretStr
 
 from db import tables
 from tasks_lib import database, storage
-from tasks_lib.auth import Caller, authenticate, require_project
+from tasks_lib.auth import Caller, authenticate, limits, require_project
 from tasks_lib.errors import NotFoundError, TaskValidationError
 from tasks_lib.queue import leases, wakeup
 from tasks_lib.settings import get_settings
@@ -124,6 +124,7 @@ def cancel_task(task_id: UUID | str, *, reason: str = "cancelled by its owner", 
     """
     caller = authenticate(token)
     caller.require("tasks:cancel")
+    limits.count_change(caller)
     task = _require(caller, task_id)
     return leases.cancel(task.id, reason)
 
@@ -136,6 +137,7 @@ def retry_task(task_id: UUID | str, *, token: Token = None) -> list[UUID]:
     """
     caller = authenticate(token)
     caller.require("tasks:create")
+    limits.count_change(caller)
     task = _require(caller, task_id)
     again: list[UUID] = database.scalar(
         "retry_task", p_task_id=task.id, p_enforce_credits=get_settings().credits_enforced
@@ -159,7 +161,10 @@ def percent_of(parent_ids: list[UUID]) -> dict[UUID, float]:
 
 def upload_media(path: str | Path, *, project_id: UUID | str, token: Token = None) -> str:
     """Store a picture or clip in a project, and return the reference by which requests name it."""
-    project = require_project(authenticate(token), _id(project_id))
+    caller = authenticate(token)
+    caller.require("tasks:create")
+    limits.count_upload(caller)
+    project = require_project(caller, _id(project_id))
     source = Path(path)
     if not source.is_file():
         raise TaskValidationError(f"there is no file `{source}`", "path")

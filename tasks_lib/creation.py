@@ -18,7 +18,7 @@ from uuid import UUID, uuid4
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from tasks_lib import database, storage
-from tasks_lib.auth import Caller, authenticate, require_project
+from tasks_lib.auth import Caller, authenticate, limits, require_project
 from tasks_lib.auth.callers import Project
 from tasks_lib.billing.cost import hold_for
 from tasks_lib.errors import NotFoundError, Refusal, TaskValidationError
@@ -162,6 +162,7 @@ def store(valid: Sequence[ValidRequest], caller: Caller, *, claimable_after: flo
     `claimable_after` keeps them from being claimed for so many seconds, except by their id.
     """
     caller.require("tasks:create")
+    limits.count_create(caller, len(valid))
     projects = {id_: require_project(caller, id_) for id_ in {item.request.project_id for item in valid}}
     common = {"run_after_seconds": claimable_after, "batch_id": str(uuid4()) if len(valid) > 1 else None}
     rows = [{**_row(item, projects[item.request.project_id]), **common} for item in valid]
@@ -210,7 +211,9 @@ def resolve_project_resolution(
     project_id: UUID | str, custom_resolution: str | None = None, *, token: str | SecretStr | None = None
 ) -> ProjectResolution:
     """The size that a request gets: its own if it has one, else the one of its project's aspect ratio."""
-    return _resolution(require_project(authenticate(token), _uuid(project_id, "project_id")), custom_resolution)
+    caller = authenticate(token)
+    caller.require("tasks:read")
+    return _resolution(require_project(caller, _uuid(project_id, "project_id")), custom_resolution)
 
 
 def validate_required_fields(params: Mapping[str, Any], required_fields: Sequence[str]) -> None:

@@ -26,7 +26,7 @@ DEADLOCK_RETRIES = 5
 P = ParamSpec("P")
 T = TypeVar("T")
 
-# SQLSTATEs that the functions of db/sql raise. UT005 carries a list of refusals in its detail.
+# SQLSTATEs that the functions of db/sql raise. UT005 carries a list of refusals in its detail, UT006 seconds to wait.
 _STATES: dict[str, type[errors.TaskError]] = {
     "UT001": errors.LeaseLostError,
     "UT002": errors.NotFoundError,
@@ -83,6 +83,9 @@ def translate(error: sa.exc.DBAPIError) -> errors.TaskError:
     message = getattr(diagnosis, "message_primary", None) or str(error.orig).strip()
     if state == "UT005" and diagnosis is not None:
         return refused([errors.Refusal(**row) for row in json.loads(diagnosis.message_detail)])
+    if state == "UT006" and diagnosis is not None:
+        seconds = float(diagnosis.message_detail)
+        return errors.RateLimitError(f"{message}; come back in {seconds:.0f} seconds", seconds)
     if cls := _STATES.get(state or ""):
         return cls(message)
     return errors.DatabaseError(message, state)

@@ -47,6 +47,18 @@ class Settings(BaseSettings):
     jwt_leeway_seconds: Annotated[float, Field(ge=0, le=120)] = 10
     """How far the clocks of issuer and service may be apart."""
 
+    create_calls_per_minute: Annotated[int, Field(ge=1)] = 120
+    """Creating calls that one user may make in a minute; the service key is exempt from all such bounds."""
+
+    create_rows_per_minute: Annotated[int, Field(ge=1)] = 20_000
+    """Tasks that one user may create in a minute."""
+
+    upload_calls_per_minute: Annotated[int, Field(ge=1)] = 600
+    """Files that one user may upload in a minute."""
+
+    change_calls_per_minute: Annotated[int, Field(ge=1)] = 600
+    """Cancels and retries that one user may ask for in a minute."""
+
     lease_seconds: Seconds = 60
     """How long a worker may be silent before its task can be claimed by another."""
 

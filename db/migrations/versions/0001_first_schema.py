@@ -97,6 +97,16 @@ def upgrade() -> None:
         postgresql_where=sa.text("stopped_at IS NULL"),
     )
     op.create_table(
+        "rate_limits",
+        sa.Column("user_id", sa.UUID(), nullable=False),
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("window_start", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.Column("calls", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("rows", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.PrimaryKeyConstraint("user_id", "kind", name=op.f("pk_rate_limits")),
+        postgresql_with={"fillfactor": "50"},
+    )
+    op.create_table(
         "projects",
         sa.Column("id", sa.UUID(), server_default=sa.text("gen_random_uuid()"), nullable=False),
         sa.Column("user_id", sa.UUID(), nullable=False),
