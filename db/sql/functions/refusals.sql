@@ -13,6 +13,8 @@ LANGUAGE sql STABLE AS $$
         SELECT r.index, r.project_id, field, (r.placement ->> field)::uuid AS id
         FROM r CROSS JOIN (VALUES ('generation_id'), ('parent_generation_id'), ('based_on')) f(field)
         WHERE r.placement ? field AND NOT (field = 'generation_id' AND r.placement ->> 'as' = 'placeholder')
+          -- What the request itself names is answered below, under the name of its field.
+          AND NOT r.refs @> jsonb_build_array(jsonb_build_object('id', r.placement ->> field))
     ),
     reference AS (
         SELECT r.index, r.project_id, v.value ->> 'field' AS field, v.value ->> 'kind' AS kind,
