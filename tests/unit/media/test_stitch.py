@@ -1,0 +1,128 @@
+"""Joints: how many frames a film has, and what stands where segments meet."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tasks_lib.engines.base import Cancelled, Frame
+from tasks_lib.errors import EngineError, TaskValidationError
+from tasks_lib.media.sheet import contact_sheet
+from tasks_lib.media.stitch import Mode, crossfade_weights, stitch
+from tasks_lib.media.video import probe, read_frames, write_video
+
+
+def flat(level: float) -> Frame:
+    return np.full((64, 96, 3), round(level), np.uint8)
+
+
+def write(folder: Path, segments: list[list[float]]) -> list[Path]:
+    """Each segment is given by the grey level of its frames."""
+    paths = [folder / f"{i}.mp4" for i in range(len(segments))]
+    for path, levels in zip(paths, segments, strict=True):
+        write_video(path, [flat(level) for level in levels], 16, lossless=True)
+    return paths
+
+
+def join(folder: Path, segments: list[list[float]], overlaps: list[int], mode: Mode) -> list[float]:
+    """The mean level of every frame of the film."""
+    film = folder / "film.mp4"
+    count = stitch(
+        write(folder, segments),
+        overlaps,
+        film,
+        16,
+        mode=mode,
+        on_progress=lambda _step, _total: None,
+        cancelled=lambda: False,
+    )
+    levels = [float(frame.mean()) for frame in read_frames(film)]
+    assert count == len(levels) == probe(film).frames
+    return levels
+
+
+def test_shared_keyframe_is_written_once_when_independent_segments_do_not_overlap(tmp_path: Path) -> None:
+    levels = join(tmp_path, [[0, 20, 40], [40, 60, 80], [80, 100, 120]], [0, 0], "independent")
+    assert levels == pytest.approx([0, 20, 40, 60, 80, 100, 120], abs=2)
+
+
+def test_joint_is_crossfaded_when_independent_segments_overlap(tmp_path: Path) -> None:
+    levels = join(tmp_path, [[40] * 8, [200] * 9, [100] * 5], [4, 0], "independent")
+    assert len(levels) == 8 + 9 + 5 - 4 - 1
+    faded = [40 + 160 * weight for weight in crossfade_weights(4)]
+    assert levels == pytest.approx([40] * 4 + faded + [200] * 5 + [100] * 4, abs=2)
+
+
+def test_film_has_the_sum_of_what_was_asked_when_chained(tmp_path: Path) -> None:
+    segments: list[list[float]] = [[10, 30, 50, 70, 90], [70, 90, 110, 130, 150, 170, 190], [180, 160, 140]]
+    levels = join(tmp_path, segments, [2, 0], "chained")
+    assert levels == pytest.approx([10, 30, 50, 70, 90, 110, 130, 150, 170, 190, 180, 160, 140], abs=2)
+
+
+def test_overlaps_may_touch_when_a_segment_is_all_overlap(tmp_path: Path) -> None:
+    levels = join(tmp_path, [[0] * 4, [100] * 4, [200] * 4], [2, 2], "independent")
+    weights = crossfade_weights(2)
+    first, second = [100 * w for w in weights], [100 + 100 * w for w in weights]
+    assert levels == pytest.approx([0, 0, *first, *second, 200, 200], abs=2)
+
+
+def test_weights_rise_evenly_round_one_half_when_faded() -> None:
+    weights = crossfade_weights(8)
+    assert weights == sorted(weights)
+    assert weights[0] + weights[-1] == pytest.approx(1)
+    assert 0 < weights[0] < 1 / 9
+    assert crossfade_weights(1) == [pytest.approx(0.5)]
+
+
+def test_stitch_stops_within_one_frame_and_leaves_nothing_when_cancelled(tmp_path: Path) -> None:
+    paths = write(tmp_path, [[0] * 9, [9] * 9])
+    steps: list[tuple[int, int]] = []
+    with pytest.raises(Cancelled):
+        stitch(
+            paths,
+            [0],
+            tmp_path / "film.mp4",
+            16,
+            mode="independent",
+            on_progress=lambda step, total: steps.append((step, total)),
+            cancelled=lambda: len(steps) == 5,
+        )
+    assert steps == [(i, 17) for i in range(1, 6)]
+    assert set(tmp_path.iterdir()) == set(paths)
+
+
+@pytest.mark.parametrize("overlaps", [[], [0, 0], [-1]])
+def test_overlaps_are_refused_when_they_do_not_fit_the_segments(tmp_path: Path, overlaps: list[int]) -> None:
+    with pytest.raises(TaskValidationError, match="overlaps") as refused:
+        join(tmp_path, [[0] * 3, [9] * 3], overlaps, "independent")
+    assert refused.value.field == "overlaps"
+
+
+@pytest.mark.parametrize("lengths", [(3, 8), (8, 3)])
+def test_segment_is_named_when_it_is_shorter_than_its_overlap(tmp_path: Path, lengths: tuple[int, int]) -> None:
+    with pytest.raises(EngineError, match=f"segment {lengths.index(3)} has 3 frames"):
+        join(tmp_path, [[0] * n for n in lengths], [4], "independent")
+
+
+def test_contact_sheet_is_a_png_with_marked_keyframes_when_drawn(tmp_path: Path) -> None:
+    write_video(tmp_path / "film.mp4", [flat(4 * i) for i in range(40)], 16, lossless=False)
+    sheet = tmp_path / "sheet.png"
+    contact_sheet(tmp_path / "film.mp4", sheet, columns=4, rows=3, marks=[0, 17, 39])
+    with Image.open(sheet) as image:
+        image.load()
+        assert image.format == "PNG"
+        assert image.width == 1200
+        colours = image.getcolors(maxcolors=1 << 20)
+    assert colours is not None
+    border = sum(count for count, colour in colours if colour == (255, 180, 84))
+    assert border > 3 * 4 * 500, "three frames with a border of four pixels"
+
+
+def test_contact_sheet_is_smaller_when_the_film_has_fewer_frames_than_cells(tmp_path: Path) -> None:
+    write_video(tmp_path / "film.mp4", [flat(99)] * 2, 16, lossless=False)
+    contact_sheet(tmp_path / "film.mp4", tmp_path / "sheet.png", columns=4, rows=3, marks=[0])
+    with Image.open(tmp_path / "sheet.png") as image:
+        assert image.height < 300
