@@ -61,6 +61,9 @@ def database_url(server_url: str, template: str, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("UNITASK_DATABASE_URL", url)
     monkeypatch.setenv("UNITASK_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("UNITASK_STORAGE_URL", f"file://{tmp_path / 'storage'}")
+    # Tests are busier than people.
+    monkeypatch.setenv("UNITASK_CREATE_CALLS_PER_MINUTE", "100000")
+    monkeypatch.setenv("UNITASK_CREATE_ROWS_PER_MINUTE", "1000000")
     monkeypatch.delenv("UNITASK_TOKEN", raising=False)
     monkeypatch.delenv("UNITASK_SERVICE_KEY", raising=False)
     get_settings.cache_clear()

@@ -31,7 +31,12 @@ from tasks_lib.settings import get_settings
 from tests.conftest import Owner, make_owner
 
 # Short enough that a rescue fits into a test.
-SETTINGS = {"UNITASK_LEASE_SECONDS": "6", "UNITASK_HEARTBEAT_SECONDS": "1", "UNITASK_POLL_SECONDS": "1"}
+SETTINGS = {
+    "UNITASK_CREATE_CALLS_PER_MINUTE": "100000",  # tests are busier than people
+    "UNITASK_LEASE_SECONDS": "6",
+    "UNITASK_HEARTBEAT_SECONDS": "1",
+    "UNITASK_POLL_SECONDS": "1",
+}
 
 
 @dataclass(frozen=True)
