@@ -111,6 +111,20 @@ projects = Table(
     Index("ix_projects_user_id", "user_id"),
 )
 
+task_templates = Table(
+    "task_templates",
+    metadata,
+    _id(),
+    _ref("project_id", "projects.id", ondelete="CASCADE"),
+    Column("name", Text, nullable=False),
+    Column("task_type", Text, nullable=False),
+    # A part of a request's parameters, as it was given.
+    _json("params"),
+    _time("created_at", now=True),
+    _time("updated_at", now=True),
+    UniqueConstraint("project_id", "name"),
+)
+
 shots = Table(
     "shots",
     metadata,

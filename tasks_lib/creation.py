@@ -226,13 +226,19 @@ def validate_required_fields(params: Mapping[str, Any], required_fields: Sequenc
             raise TaskValidationError(f"`{name}` cannot be empty", name)
 
 
-def _validate_one(given: TaskRequest | Mapping[str, Any]) -> ValidRequest:
-    request = given if isinstance(given, TaskRequest) else _request(given)
-    declared = get_task_type(request.task_type)
+def public_type(name: str) -> TaskType[Any]:
+    """The task type of that name, if people may create it. Raises `TaskValidationError`."""
+    declared = get_task_type(name)
     if not declared.public:
         raise TaskValidationError(f"`{declared.name}` is made by its orchestrator and not by people", "task_type")
     if not declared.is_active:
         raise TaskValidationError(f"`{declared.name}` is switched off", "task_type")
+    return declared
+
+
+def _validate_one(given: TaskRequest | Mapping[str, Any]) -> ValidRequest:
+    request = given if isinstance(given, TaskRequest) else _request(given)
+    declared = public_type(request.task_type)
     params = declared.params.parse(request.params)
     body = request.model_dump(mode="json", exclude={"params", "idempotency_key"})
     body["params"] = params.model_dump(mode="json", exclude_unset=True)
