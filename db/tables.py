@@ -388,3 +388,48 @@ workers = Table(
     CheckConstraint("run_type IN ('gpu', 'api')", name="run_type"),
     Index("ix_workers_live", "run_type", "last_seen_at", postgresql_where=text("stopped_at IS NULL")),
 )
+
+provider_jobs = Table(
+    "provider_jobs",
+    metadata,
+    _id(),
+    # What a deleted task had running is still to be cancelled.
+    _ref("task_id", "tasks.id", ondelete="SET NULL", nullable=True),
+    # One task may need several jobs (`part`); a part is submitted again only on purpose (`run`). Their triple is the
+    # idempotency key; the lease is no part of it.
+    Column("part", Integer, nullable=False, server_default=text("0")),
+    Column("run", Integer, nullable=False),
+    Column("key", Text, nullable=False, unique=True),
+    # How often retry_task had brought the task back when it was submitted.
+    Column("life", Integer, nullable=False),
+    Column("provider", Text, nullable=False),
+    Column("model", Text, nullable=False),
+    # submitting: the answer with the provider's id has not come, and may have been lost with its worker.
+    Column("state", Text, nullable=False, server_default=text("'submitting'")),
+    Column("job_id", Text),
+    Column("error", Text),
+    # What the provider says: seconds of its machine, and dollars where it names them.
+    Column("seconds", REAL),
+    Column("cost", CREDITS),
+    # A webhook that came before the next look.
+    _time("rung_at"),
+    _time("cancelling_at"),
+    _time("created_at", now=True),
+    _time("ended_at"),
+    UniqueConstraint("task_id", "part", "run"),
+    UniqueConstraint("provider", "job_id"),
+    CheckConstraint(
+        "state IN ('submitting', 'running', 'succeeded', 'failed', 'cancelled', 'lost', 'unknown')", name="state"
+    ),
+    CheckConstraint("(state IN ('submitting', 'running')) = (ended_at IS NULL)", name="ended"),
+    Index("ix_provider_jobs_open", "provider", postgresql_where=text("ended_at IS NULL")),
+    Index("ix_provider_jobs_provider_created_at", "provider", "created_at"),
+)
+
+provider_pauses = Table(
+    "provider_pauses",
+    metadata,
+    Column("provider", Text, primary_key=True),
+    # The provider answered 429: no worker submits before.
+    Column("paused_until", DateTime(timezone=True), nullable=False),
+)

@@ -8,18 +8,12 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 
 from flows.worker import run_worker
-from tasks_lib.errors import ProviderError
-from tasks_lib.queue import ClaimedTask, Output
-from tasks_lib.queue.worker import Report
+from tasks_lib.providers.pool import ProviderPool
 from tasks_lib.settings import get_settings
 
 
 @flow(name="api-worker", persist_result=False)
 async def api_worker() -> State[Any]:
     """Claim and run api tasks, and host orchestrators, until there have been none for a while."""
-    return await run_worker("api", get_settings().api_slots, execute, hosts=True)
-
-
-async def execute(task: ClaimedTask, _: Report) -> Output:
-    """Give a task to the provider that serves its type."""
-    raise ProviderError(f"no provider is configured for `{task.task_type}`")
+    async with ProviderPool() as pool:
+        return await run_worker("api", get_settings().api_slots, pool.execute, hosts=True)

@@ -11,6 +11,7 @@ TaskError                       retried  charged  HTTP  what it means
 ├── LeaseLostError              no       no       409   another worker holds the task now, or it was cancelled
 ├── DatabaseError               yes      no       503   Postgres could not be reached or refused the statement
 ├── ProviderError               maybe    no       502   an external API failed
+│   └── UnknownOutcomeError     no       no       502   nobody knows whether it took a job: the hold on credits stays
 └── EngineError                 maybe    no       500   the pixels could not be made here
 
 "retried" is what a worker does with a task that ends so; *maybe* is decided by `retryable` of the instance.
@@ -125,6 +126,10 @@ class ProviderError(TaskError):
     def __init__(self, message: str, *, retryable: bool = False) -> None:
         super().__init__(message)
         self.retryable = retryable
+
+
+class UnknownOutcomeError(ProviderError):
+    """A submission's answer was lost, and it cannot be found out whether there is a job that will be charged for."""
 
 
 class EngineError(TaskError):

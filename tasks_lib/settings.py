@@ -110,6 +110,59 @@ class Settings(BaseSettings):
     credits_enforced: bool = False
     """Whether a missing balance refuses a create; costs are recorded either way."""
 
+    replicate_token: SecretStr | None = None
+    """The key for Replicate. Without one its task types cannot be served."""
+
+    fal_key: SecretStr | None = None
+    """The key for fal."""
+
+    replicate_url: str = "https://api.replicate.com"
+    """Where Replicate's API is."""
+
+    fal_url: str = "https://queue.fal.run"
+    """Where fal's queue is."""
+
+    providers: dict[str, str] = {}
+    """Which provider serves a task type, where not the default one: `{"magic_edit": "fal"}`, or with a model of its
+    own, `{"replicate_upscale": "replicate:owner/name:version"}`."""
+
+    replicate_concurrency: Annotated[int, Field(ge=1)] = 20
+    """Jobs that all workers together have running at Replicate."""
+
+    replicate_per_minute: Annotated[int, Field(ge=1)] = 500
+    """Jobs that all workers together submit to Replicate in a minute."""
+
+    fal_concurrency: Annotated[int, Field(ge=1)] = 10
+    """Jobs that all workers together have running at fal."""
+
+    fal_per_minute: Annotated[int, Field(ge=1)] = 500
+    """Jobs that all workers together submit to fal in a minute."""
+
+    provider_connect_seconds: Seconds = 10
+    """The longest that connecting to a provider may take."""
+
+    provider_read_seconds: Seconds = 30
+    """The longest that a provider may be silent within a call."""
+
+    provider_call_seconds: Seconds = 60
+    """The longest that one call may take in all; for a submission, all its tries together."""
+
+    provider_wait_seconds: Seconds = 10
+    """A provider that asks to wait longer is left alone by all workers, and the task comes back later."""
+
+    provider_poll_seconds: Seconds = 0.5
+    """The pause before the second look at a job; it grows by half with every look, to twenty times as much."""
+
+    provider_job_seconds: Seconds = 1800
+    """A job that runs longer at a provider is cancelled there, and its task fails."""
+
+    provider_inline_bytes: Annotated[int, Field(ge=1)] = 8 << 20
+    """The largest stored input that is sent inside a request, where the storage cannot sign a URL for it."""
+
+    batch_urls: tuple[str, ...] = ()
+    """fsspec URLs under which scheduled batches may read lists and folders of images, for example `s3://bucket/in/`.
+    Lists may always come from http(s)."""
+
     @property
     def resolved_storage_url(self) -> str:
         """The storage URL in force, without a trailing slash."""

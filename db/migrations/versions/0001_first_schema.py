@@ -446,3 +446,51 @@ def upgrade() -> None:
         ["id"],
         ondelete="SET NULL",
     )
+    op.create_table(
+        "provider_jobs",
+        sa.Column("id", sa.UUID(), server_default=sa.text("gen_random_uuid()"), nullable=False),
+        sa.Column("task_id", sa.UUID(), nullable=True),
+        sa.Column("part", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("run", sa.Integer(), nullable=False),
+        sa.Column("key", sa.Text(), nullable=False),
+        sa.Column("life", sa.Integer(), nullable=False),
+        sa.Column("provider", sa.Text(), nullable=False),
+        sa.Column("model", sa.Text(), nullable=False),
+        sa.Column("state", sa.Text(), server_default=sa.text("'submitting'"), nullable=False),
+        sa.Column("job_id", sa.Text(), nullable=True),
+        sa.Column("error", sa.Text(), nullable=True),
+        sa.Column("seconds", sa.REAL(), nullable=True),
+        sa.Column("cost", sa.Numeric(precision=14, scale=6), nullable=True),
+        sa.Column("rung_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("cancelling_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.Column("ended_at", sa.DateTime(timezone=True), nullable=True),
+        sa.CheckConstraint(
+            "state IN ('submitting', 'running', 'succeeded', 'failed', 'cancelled', 'lost', 'unknown')",
+            name=op.f("ck_provider_jobs_state"),
+        ),
+        sa.CheckConstraint(
+            "(state IN ('submitting', 'running')) = (ended_at IS NULL)", name=op.f("ck_provider_jobs_ended")
+        ),
+        sa.ForeignKeyConstraint(["task_id"], ["tasks.id"], name=op.f("fk_provider_jobs_task_id"), ondelete="SET NULL"),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_provider_jobs")),
+        sa.UniqueConstraint("key", name=op.f("uq_provider_jobs_key")),
+        sa.UniqueConstraint("provider", "job_id", name=op.f("uq_provider_jobs_provider_job_id")),
+        sa.UniqueConstraint("task_id", "part", "run", name=op.f("uq_provider_jobs_task_id_part_run")),
+    )
+    op.create_index(
+        "ix_provider_jobs_open",
+        "provider_jobs",
+        ["provider"],
+        unique=False,
+        postgresql_where=sa.text("ended_at IS NULL"),
+    )
+    op.create_index(
+        "ix_provider_jobs_provider_created_at", "provider_jobs", ["provider", "created_at"], unique=False
+    )
+    op.create_table(
+        "provider_pauses",
+        sa.Column("provider", sa.Text(), nullable=False),
+        sa.Column("paused_until", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("provider", name=op.f("pk_provider_pauses")),
+    )

@@ -1,5 +1,5 @@
 -- Settle a task's hold once: capture p_cost and give back the rest, or release all of it when p_cost is null.
--- A capture never takes more than was held.
+-- A capture never takes more than was held. While nobody knows whether a provider did the work, the hold stays.
 CREATE FUNCTION unitask.settle_credits(p_task_id uuid, p_cost numeric) RETURNS void
 LANGUAGE sql AS $$
     INSERT INTO credit_ledger (user_id, task_id, kind, amount, life)
@@ -8,4 +8,7 @@ LANGUAGE sql AS $$
     FROM tasks t JOIN credit_ledger l ON l.task_id = t.id AND l.kind = 'hold' AND l.life = t.retries
     WHERE t.id = p_task_id AND NOT EXISTS (
         SELECT FROM credit_ledger s WHERE s.task_id = t.id AND s.life = t.retries AND s.kind IN ('capture', 'release'))
+      AND (p_cost IS NOT NULL OR NOT EXISTS (
+        SELECT FROM provider_jobs j
+        WHERE j.task_id = t.id AND j.life = t.retries AND j.state IN ('submitting', 'unknown')))
 $$;

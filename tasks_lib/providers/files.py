@@ -1,0 +1,108 @@
+"""Files on their way to a provider and back: inputs as addresses that it can read, results as checked files of ours."""
+
+from __future__ import annotations
+
+import base64
+import mimetypes
+import tempfile
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import fsspec
+from PIL import Image
+
+from tasks_lib import storage
+from tasks_lib.errors import TaskError, TaskValidationError
+from tasks_lib.media.video import probe
+from tasks_lib.providers.base import Work
+from tasks_lib.providers.http import ResultGone
+from tasks_lib.settings import get_settings
+
+SIGNED_SECONDS = 3600
+IMAGE_SUFFIXES = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp"}
+
+
+def reachable(work: Work, project_id: UUID) -> Work:
+    """The same work with every stored file as something that the provider can read: a signed URL, or its bytes."""
+    changed = {key: _reachable(value, project_id) for key, value in work.input.items()}
+    return replace(work, input=changed, files=frozenset(k for k in changed if changed[k] != work.input[k]))
+
+
+def _reachable(value: Any, project_id: UUID) -> Any:
+    if isinstance(value, list):
+        return [_reachable(item, project_id) for item in value]
+    if not isinstance(value, str) or not value.startswith(storage.SCHEME):
+        return value
+    key = storage.key_of(value, project_id)
+    filesystem, path = fsspec.core.url_to_fs(storage.url(key))
+    try:
+        return str(filesystem.sign(path, expiration=SIGNED_SECONDS))
+    except NotImplementedError:
+        return _inline(key)
+
+
+def _inline(key: str) -> str:
+    most = get_settings().provider_inline_bytes
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "input"
+        storage.fetch(key, path)
+        if path.stat().st_size > most:
+            raise TaskValidationError(
+                f"an input has {path.stat().st_size} bytes; at most {most} can be sent from this storage: give it as "
+                "an http(s) URL, or keep media where URLs can be signed (UNITASK_STORAGE_URL)"
+            )
+        kind = mimetypes.guess_type(key)[0] or "application/octet-stream"
+        return f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"
+
+
+def result_url(output: Any) -> str:
+    """Where a model's answer says that its file is: the first `url` in it, or the answer itself."""
+    found = _first_url(output)
+    if found is None:
+        raise ResultGone("the provider's answer names no file")
+    return found
+
+
+def _first_url(value: Any) -> str | None:
+    if isinstance(value, str):
+        return value if value.startswith(("https://", "http://")) else None
+    if isinstance(value, Mapping):
+        value = [value[name] for name in ("video", "image", "images", "videos", "url", "output") if name in value]
+    if isinstance(value, list):
+        return next((url for item in value if (url := _first_url(item))), None)
+    return None
+
+
+def check(path: Path, content_type: str | None) -> tuple[str, dict[str, Any]]:
+    """What a fetched result is by its content, whatever its name and headers say: its suffix and its facts.
+
+    Raises `ResultGone` for anything but a whole picture or a readable clip, as the task type wants it.
+    """
+    try:
+        if content_type == "video":
+            return ".mp4" if _is_mp4(path) else ".webm", probe(path).as_dict()
+        return _check_image(path)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError, TaskError):
+        with path.open("rb") as file:
+            start = file.read(16)
+        raise ResultGone(f"the result is no {content_type or 'image'}: it begins with {start!r}") from None
+
+
+def _is_mp4(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(12)[4:8] == b"ftyp"
+
+
+def _check_image(path: Path) -> tuple[str, dict[str, Any]]:
+    with Image.open(path, formats=tuple(IMAGE_SUFFIXES)) as image:
+        form, size = str(image.format), image.size
+        image.verify()
+    # `verify` does not look at every format's end: a body that was cut is found by decoding it.
+    with Image.open(path) as image:
+        image.draft(None, (64, 64))
+        image.load()
+    facts = {"width": size[0], "height": size[1], "format": form.lower(), "bytes": path.stat().st_size}
+    return IMAGE_SUFFIXES[form], facts

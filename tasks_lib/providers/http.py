@@ -1,0 +1,257 @@
+"""The one HTTP client of all providers: limits of time and size, retries, and errors that carry no credential.
+
+A call is repeated only where that cannot make a second job: whatever was never sent or was turned away (429, 503), and
+reads, which change nothing. A submission whose answer is lost is `Ambiguous`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import email.utils
+import ipaddress
+import json
+import random
+import socket
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+import httpcore
+import httpx
+from pydantic import SecretStr
+
+from tasks_lib.errors import ProviderError, RateLimitError
+from tasks_lib.settings import Settings, get_settings
+
+TRIES = 4
+ANSWER_BYTES = 16 << 20
+LONGEST_PAUSE = 3600.0
+# The server turned the request away before doing anything with it.
+TURNED_AWAY = (429, 503)
+
+
+class Ambiguous(Exception):  # noqa: N818 - the name of an outcome, not of a fault
+    """A submission was sent and no good answer came: nobody knows whether there is a job."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A complete HTTP answer; `body` is its JSON, or None."""
+
+    status: int
+    body: Any
+
+    @property
+    def ok(self) -> bool:
+        """Whether it is a success."""
+        return self.status < 300
+
+    @property
+    def fields(self) -> Mapping[str, Any]:
+        """The body where it is an object, else nothing."""
+        return self.body if isinstance(self.body, dict) else {}
+
+
+class Http:
+    """A provider's API under one base URL, with its key; `authorization` is the scheme that it wants (Bearer, Key)."""
+
+    def __init__(self, base_url: str, key: SecretStr, authorization: str, settings: Settings | None = None) -> None:
+        self._settings = settings or get_settings()
+        self._client = httpx.AsyncClient(
+            base_url=base_url.rstrip("/"),
+            headers={"Authorization": f"{authorization} {key.get_secret_value()}"},
+            timeout=httpx.Timeout(
+                self._settings.provider_read_seconds, connect=self._settings.provider_connect_seconds
+            ),
+            limits=httpx.Limits(max_connections=200, max_keepalive_connections=50),
+            # A redirect would carry the key to wherever it points.
+            follow_redirects=False,
+        )
+        self._name = urlsplit(base_url).netloc
+        self._key = key
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._client.aclose()
+
+    async def submit(self, path: str, body: Any, *, headers: Mapping[str, str], params: Mapping[str, str]) -> Answer:
+        """POST what makes a job. Raises `Ambiguous` unless it is certain whether one was made.
+
+        The last try begins within `provider_call_seconds`: whoever looks for a lost submission counts on that.
+        """
+        last = time.monotonic() + self._settings.provider_call_seconds
+        for attempt in range(1, TRIES + 1):
+            try:
+                answer, pause = await self._call("POST", path, json=body, headers=dict(headers), params=dict(params))
+            except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
+                await self._before_next_try(attempt, error, last)
+                continue
+            except (httpx.HTTPError, TimeoutError) as error:
+                raise Ambiguous(f"{self._name} gave no answer to the submission ({type(error).__name__})") from None
+            if answer.status in TURNED_AWAY:
+                await self._turned_away(attempt, answer.status, pause, last)
+                continue
+            if answer.status >= 500 or answer.body is None:
+                raise Ambiguous(f"{self._name} answered the submission with {answer.status} and no job")
+            return answer
+        raise AssertionError("unreachable")
+
+    async def request(self, method: str, path: str) -> Answer:
+        """A call that may be repeated: a look at a job, or a cancellation. Answers what it said below 500."""
+        for attempt in range(1, TRIES + 1):
+            try:
+                answer, pause = await self._call(method, path)
+            except (httpx.HTTPError, TimeoutError) as error:
+                await self._before_next_try(attempt, error)
+                continue
+            if answer.status in TURNED_AWAY:
+                await self._turned_away(attempt, answer.status, pause)
+                continue
+            if answer.status >= 500 or (answer.ok and answer.body is None and method == "GET"):
+                await self._before_next_try(attempt, f"it answered {answer.status}")
+                continue
+            return answer
+        raise AssertionError("unreachable")
+
+    async def _call(self, method: str, path: str, **rest: Any) -> tuple[Answer, float | None]:
+        async with (
+            asyncio.timeout(self._settings.provider_call_seconds),
+            self._client.stream(method, path, **rest) as response,
+        ):
+            body = bytearray()
+            async for chunk in response.aiter_bytes():
+                body += chunk
+                if len(body) > ANSWER_BYTES:
+                    raise httpx.DecodingError(f"more than {ANSWER_BYTES} bytes")
+            try:
+                # What a provider says may end in an error's text; some repeat the key that they refuse.
+                parsed = json.loads(body.replace(self._key.get_secret_value().encode(), b"***"))
+            except ValueError:
+                parsed = None
+            return Answer(response.status_code, parsed), retry_after(response.headers.get("retry-after"))
+
+    async def _turned_away(self, attempt: int, status: int, pause: float | None, last: float = float("inf")) -> None:
+        wait = pause if pause is not None else _back_off(attempt)
+        most = min(self._settings.provider_wait_seconds, last - time.monotonic())
+        if attempt == TRIES or wait > most:
+            raise RateLimitError(f"{self._name} takes no calls now ({status})", min(wait, LONGEST_PAUSE))
+        await asyncio.sleep(wait * random.uniform(1, 1.1))
+
+    async def _before_next_try(self, attempt: int, reason: Exception | str, last: float = float("inf")) -> None:
+        wait = _back_off(attempt)
+        if attempt == TRIES or time.monotonic() + wait > last:
+            # Only the kind of the error: texts of libraries may quote URLs and headers.
+            what = reason if isinstance(reason, str) else type(reason).__name__
+            raise ProviderError(f"{self._name} cannot be reached: {what}", retryable=True)
+        await asyncio.sleep(wait)
+
+
+def retry_after(value: str | None) -> float | None:
+    """Seconds that a `Retry-After` header asks for, given in seconds or as a date (RFC 9110, 10.2.3)."""
+    if value is None:
+        return None
+    if value.strip().isdecimal():
+        return float(value)
+    try:
+        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
+    except ValueError:
+        return None
+
+
+def _back_off(attempt: int) -> float:
+    return float(0.5 * 2**attempt * random.uniform(0.5, 1))
+
+
+class Downloads:
+    """Fetches results from public addresses within limits of size and time; it knows no key."""
+
+    def __init__(self, settings: Settings | None = None) -> None:
+        self._settings = settings or get_settings()
+        transport = httpx.AsyncHTTPTransport(trust_env=False)
+        # The check sits where connections are opened, so redirects and names that change their address pass it too.
+        transport._pool = httpcore.AsyncConnectionPool(
+            ssl_context=httpx.create_ssl_context(),
+            network_backend=_PublicOnly(allow_private=self._settings.allow_private_urls),
+            max_connections=50,
+        )
+        self._client = httpx.AsyncClient(
+            transport=transport,
+            follow_redirects=True,
+            max_redirects=5,
+            timeout=httpx.Timeout(
+                self._settings.provider_read_seconds, connect=self._settings.provider_connect_seconds
+            ),
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._client.aclose()
+
+    async def fetch(self, url: str, path: Path) -> None:
+        """Copy a result to a file. Raises `ProviderError`; `retryable` unless it is gone, refused or too large."""
+        for attempt in range(1, TRIES + 1):
+            try:
+                async with asyncio.timeout(self._settings.download_seconds):
+                    return await self._fetch(url, path)
+            except TimeoutError:
+                raise ProviderError(
+                    f"the result took longer than {self._settings.download_seconds} seconds to fetch", retryable=True
+                ) from None
+            except httpx.HTTPStatusError as error:
+                status = error.response.status_code
+                if status < 500 and status not in TURNED_AWAY:
+                    raise ResultGone(f"the result cannot be had any more: its address answered {status}") from None
+                reason = str(status)
+            except (httpx.HTTPError, httpx.InvalidURL) as error:
+                reason = type(error).__name__
+            if attempt < TRIES:
+                await asyncio.sleep(_back_off(attempt))
+        raise ProviderError(f"the result cannot be fetched for the moment: {reason}", retryable=True)
+
+    async def _fetch(self, url: str, path: Path) -> None:
+        async with self._client.stream("GET", url) as response:
+            response.raise_for_status()
+            with path.open("wb") as file:
+                async for chunk in response.aiter_bytes():
+                    file.write(chunk)
+                    if file.tell() > self._settings.download_bytes:
+                        raise ResultGone(f"the result has more than {self._settings.download_bytes} bytes")
+
+
+class ResultGone(ProviderError):  # noqa: N818 - the name of an outcome
+    """The job succeeded, and its result can never be had."""
+
+
+class _PublicOnly(httpcore.AnyIOBackend):
+    """Opens connections to public addresses only, unless private ones are allowed."""
+
+    def __init__(self, *, allow_private: bool) -> None:
+        self._allow_private = allow_private
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,  # noqa: ASYNC109  the signature is httpcore's
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        try:
+            found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except socket.gaierror as error:
+            raise httpcore.ConnectError(f"no address for {host}: {error.strerror}") from None
+        addresses = [str(entry[4][0]) for entry in found]
+        if not self._allow_private and not all(ipaddress.ip_address(a).is_global for a in addresses):
+            raise ResultGone(
+                f"the result lies at `{host}`, which is not a public address; "
+                "UNITASK_ALLOW_PRIVATE_URLS=true allows private ones"
+            )
+        # To the very address that was checked: a second look-up could answer another one.
+        return await super().connect_tcp(addresses[0], port, timeout, local_address, socket_options)

@@ -1,0 +1,333 @@
+"""Executes the tasks of the api pool: submits once, waits, fetches, stores; and cancels what nobody waits for any more.
+
+    begin (Postgres) → submit → store the provider's id (Postgres) → look, less and less often → fetch → check → keep
+
+Whoever claims the task again goes on where the row of `provider_jobs` says that the last holder was.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import tempfile
+import time
+from collections.abc import Coroutine, Sequence
+from contextlib import AsyncExitStack
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any, Self
+from uuid import UUID
+
+from tasks_lib import storage
+from tasks_lib.errors import (
+    ConflictError,
+    DatabaseError,
+    LeaseLostError,
+    ProviderError,
+    RateLimitError,
+    TaskError,
+    UnknownOutcomeError,
+)
+from tasks_lib.media.stitch import stitch
+from tasks_lib.media.video import probe
+from tasks_lib.providers import files, jobs
+from tasks_lib.providers.base import Adapter, Status, Work
+from tasks_lib.providers.http import Ambiguous, Downloads, Http, ResultGone
+from tasks_lib.providers.jobs import Job
+from tasks_lib.providers.routing import providers, route
+from tasks_lib.queue import ClaimedTask, Output, Progress
+from tasks_lib.queue.worker import Report
+from tasks_lib.settings import Settings, get_settings
+from tasks_lib.types.registry import get_task_type
+
+logger = logging.getLogger(__name__)
+
+SWEEP_SECONDS = 5.0
+CANCEL_AGAIN_SECONDS = 15.0
+SWEPT_AT_ONCE = 20
+GROWTH = 1.5
+MOST_GROWTH = 20
+# Clocks of providers are not ours.
+CLOCK_MARGIN = timedelta(seconds=60)
+SUBMISSIONS = 3
+STORE_AGAIN_SECONDS = 1.0
+
+
+class ProviderPool:
+    """All providers that have a key, for one event loop. Use it as a context; `execute` is what a `Worker` wants."""
+
+    def __init__(self, settings: Settings | None = None) -> None:
+        self._settings = settings or get_settings()
+        self._providers = providers(self._settings)
+        self._http: dict[str, Http] = {}
+        self._downloads = Downloads(self._settings)
+        self._stack = AsyncExitStack()
+        self._sweep_now = asyncio.Event()
+        self._unfinished: set[asyncio.Future[Any]] = set()
+
+    async def __aenter__(self) -> Self:
+        for name, provider in self._providers.items():
+            if provider.key is not None and provider.key.get_secret_value():
+                self._http[name] = await self._stack.enter_async_context(provider.http(self._settings))
+        await self._stack.enter_async_context(self._downloads)
+        self._sweeper = asyncio.create_task(self._sweep_for_ever())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._sweeper.cancel()
+        # A submission that is under way is seen through: its answer names a job that must not be lost.
+        await asyncio.gather(*self._unfinished, return_exceptions=True)
+        await self._stack.aclose()
+
+    async def execute(self, task: ClaimedTask, report: Report) -> Output:
+        """Have a task done by the provider that serves its type, and keep the result as ours.
+
+        Raises `ProviderError`, `RateLimitError`, and `LeaseLostError` when there was no room at the provider and the
+        task was handed back.
+        """
+        served = route(task.task_type, self._settings)
+        self._client(served.provider)
+        works = served.works(task.params)
+        with tempfile.TemporaryDirectory(prefix="unitask-api-") as folder:
+            paths = [Path(folder) / f"part_{i:03d}" for i in range(len(works))]
+            try:
+                told = await _together(
+                    [
+                        self._part(task, i, served.provider, work, path, report)
+                        for i, (work, path) in enumerate(zip(works, paths, strict=True))
+                    ]
+                )
+            finally:
+                # A task that was cancelled, or that failed, may have left something running.
+                self._sweep_now.set()
+            return await asyncio.to_thread(_keep, task, paths, told, works[0].notes)
+
+    async def _part(
+        self, task: ClaimedTask, part: int, provider: str, work: Work, path: Path, report: Report
+    ) -> dict[str, Any]:
+        """One job from its submission, or from where an earlier holder left it, to its file at `path`."""
+        limits = self._providers[provider]
+        job, wait = await asyncio.to_thread(
+            jobs.begin,
+            task.lease,
+            part,
+            provider,
+            work.model,
+            concurrency=limits.concurrency,
+            per_minute=limits.per_minute,
+        )
+        if job is None:
+            raise LeaseLostError(f"{provider} has no room; the task was handed back for about {wait:.0f} seconds")
+        began = time.monotonic() - job.age
+        http, adapter = self._client(job.provider)
+        job_id = job.job_id
+        if job.state == "unknown":
+            raise _unknown(job)
+        if job_id is None:
+            # Shielded: whatever ends the task meanwhile, the id in the answer is stored.
+            job_id = await self._shielded(self._submit(http, adapter, job, work, task.project_id))
+        status = await self._wait(http, adapter, job, job_id, began, task, report)
+        if status.state != "succeeded":
+            await asyncio.to_thread(jobs.end, job.id, status.state, status)
+            raise ProviderError(
+                f"{job.provider}'s job {job_id} {status.state}: {status.error or 'it gave no reason'}",
+                retryable=status.retryable,
+            )
+        await asyncio.to_thread(jobs.end, job.id, "succeeded", status)
+        try:
+            await self._downloads.fetch(files.result_url(status.output), path)
+            await asyncio.to_thread(files.check, path, get_task_type(task.task_type).content_type)
+        except ResultGone as error:
+            await asyncio.to_thread(jobs.end, job.id, "lost", None, str(error))
+            raise
+        if status.seconds is None and status.cost is None:
+            status = await self._late_cost(http, adapter, job, job_id, status)
+        return {"name": job.provider, "model": job.model, "job_id": job_id, "seconds": status.seconds}
+
+    async def _submit(self, http: Http, adapter: Adapter, job: Job, work: Work, project_id: UUID) -> str:
+        """Submit a job once and store the provider's id of it. Raises `UnknownOutcomeError` when that is uncertain."""
+        reason = "" if job.fresh else "the worker that submitted it was lost before the answer came"
+        began = time.monotonic() - job.age
+        for _ in range(SUBMISSIONS):
+            job_id = None
+            try:
+                ready = await asyncio.to_thread(files.reachable, work, project_id)
+                if reason:
+                    job_id = await self._find(http, adapter, job, ready, began)
+            except Ambiguous:
+                break
+            except TaskError as error:
+                if not reason:
+                    await self._persist(partial(jobs.end, job.id, "failed", None, str(error)))
+                raise
+            try:
+                if job_id is None:
+                    began = time.monotonic()
+                    job_id = await adapter.submit(http, ready, job.key, None)
+                await self._persist(partial(jobs.submitted, job, job_id))
+            except (Ambiguous, ConflictError) as error:
+                reason = str(error)
+                continue
+            except TaskError as error:
+                # It was turned away: there is no job.
+                if isinstance(error, RateLimitError):
+                    await self._persist(partial(jobs.pause, job.provider, error.retry_after))
+                await self._persist(partial(jobs.end, job.id, "failed", None, str(error)))
+                raise
+            return job_id
+        await self._persist(partial(jobs.end, job.id, "unknown", None, reason))
+        raise _unknown(job, reason)
+
+    async def _find(self, http: Http, adapter: Adapter, job: Job, work: Work, began: float) -> str | None:
+        """The job of a submission whose answer is lost; None only when it is certain that it never arrived."""
+        # Until then its sender may still be at it, and the provider's list may lag.
+        settled = began + 2 * self._settings.provider_call_seconds
+        while True:
+            age = timedelta(seconds=time.monotonic() - began) + CLOCK_MARGIN
+            known = await asyncio.to_thread(jobs.known_ids, job.provider, age.total_seconds() + 3600)
+            found = await adapter.find(http, work, await asyncio.to_thread(jobs.now) - age, known)
+            if found is not None or time.monotonic() > settled:
+                return found
+            await asyncio.sleep(min(2.0, self._settings.provider_call_seconds / 4))
+
+    async def _wait(
+        self, http: Http, adapter: Adapter, job: Job, job_id: str, began: float, task: ClaimedTask, report: Report
+    ) -> Status:
+        """Look at a job, less and less often, until it has ended or has taken too long."""
+        first = delay = self._settings.provider_poll_seconds
+        # Before the worker's own deadline, which would leave the job running.
+        limit = min(self._settings.provider_job_seconds, 0.9 * task.deadline_seconds)
+        while True:
+            try:
+                status = await adapter.status(http, job.model, job_id)
+            except TaskError as error:
+                if not error.retryable:
+                    raise
+                status = Status("running", message=f"the provider does not answer: {error}")
+            if status.state != "running":
+                return status
+            spent = time.monotonic() - began
+            if spent > limit:
+                raise ProviderError(
+                    f"{job.provider}'s job {job_id} took longer than {limit:.0f} seconds: it is cancelled"
+                )
+            report(
+                Progress(
+                    percent=min(95.0, 100 * spent / limit), message=f"{job.provider}: {status.message or 'running'}"
+                )
+            )
+            await asyncio.sleep(delay)
+            delay = min(delay * GROWTH, first * MOST_GROWTH)
+
+    async def _late_cost(self, http: Http, adapter: Adapter, job: Job, job_id: str, status: Status) -> Status:
+        """Some say what a job took only after its result; a result is not held up for it."""
+        try:
+            later = await adapter.status(http, job.model, job_id)
+        except TaskError:
+            return status
+        await asyncio.to_thread(jobs.end, job.id, "succeeded", later)
+        return later
+
+    async def _sweep_for_ever(self) -> None:
+        while True:
+            try:
+                await self.sweep()
+            except DatabaseError as error:
+                logger.warning("cannot look for unwanted jobs for the moment: %s", error)
+            try:
+                await asyncio.wait_for(self._sweep_now.wait(), SWEEP_SECONDS)
+            except TimeoutError:
+                continue
+            finally:
+                self._sweep_now.clear()
+
+    async def sweep(self) -> None:
+        """Cancel what runs at providers for tasks that have ended; it is asked again until the job has ended too."""
+        rows = await asyncio.to_thread(jobs.unwanted, SWEPT_AT_ONCE, CANCEL_AGAIN_SECONDS)
+        await asyncio.gather(*(self._cancel(row) for row in rows if row["provider"] in self._http))
+
+    async def _cancel(self, row: dict[str, Any]) -> None:
+        http, adapter = self._client(row["provider"])
+        job_id, model = row["job_id"], row["model"]
+        try:
+            if job_id is None:
+                reason = "its task ended while the answer to its submission was awaited"
+                return await asyncio.to_thread(jobs.end, row["id"], "unknown", None, reason)
+            await adapter.cancel(http, model, job_id)
+            status = await adapter.status(http, model, job_id)
+            if status.state != "running":
+                await asyncio.to_thread(jobs.end, row["id"], status.state, status)
+        except TaskError as error:
+            logger.warning("cannot cancel %s's job %s for the moment: %s", row["provider"], job_id, error)
+
+    def _client(self, provider: str) -> tuple[Http, Adapter]:
+        found = self._providers[provider]
+        if provider not in self._http:
+            found.http(self._settings)
+        return self._http[provider], found.adapter
+
+    async def _shielded(self, work: Coroutine[Any, Any, str]) -> str:
+        doing = asyncio.ensure_future(work)
+        self._unfinished.add(doing)
+        doing.add_done_callback(self._finished)
+        return await asyncio.shield(doing)
+
+    def _finished(self, doing: asyncio.Future[Any]) -> None:
+        self._unfinished.discard(doing)
+        if not doing.cancelled() and (error := doing.exception()):
+            logger.info("a submission ended: %s", error)
+        self._sweep_now.set()
+
+    async def _persist(self, write: partial[None]) -> None:
+        """Through an outage of the database: what the provider said is not known again otherwise."""
+        while True:
+            try:
+                return await asyncio.to_thread(write)
+            except DatabaseError as error:
+                logger.warning("%s waits for the database: %s", write.func.__name__, error)
+                await asyncio.sleep(STORE_AGAIN_SECONDS)
+
+
+def _unknown(job: Job, reason: str | None = None) -> UnknownOutcomeError:
+    return UnknownOutcomeError(
+        f"nobody knows whether {job.provider} took the job {job.key}{f' ({reason})' if reason else ''}: look there; "
+        "the credits stay held, and `unitask retry` submits it once more"
+    )
+
+
+async def _together(parts: Sequence[Coroutine[Any, Any, dict[str, Any]]]) -> list[dict[str, Any]]:
+    """All of them at once; the first that fails stops the others."""
+    running = [asyncio.ensure_future(part) for part in parts]
+    try:
+        return await asyncio.gather(*running)
+    finally:
+        for one in running:
+            one.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+
+
+def _keep(task: ClaimedTask, paths: list[Path], told: list[dict[str, Any]], notes: tuple[str, ...]) -> Output:
+    """Store a task's file under our own key; several parts are one film."""
+    path = paths[0]
+    if len(paths) > 1:
+        path = path.with_name("film.mp4")
+        stitch(
+            paths,
+            [0] * (len(paths) - 1),
+            path,
+            probe(paths[0]).fps,
+            mode="independent",
+            on_progress=lambda *_: None,
+            cancelled=lambda: False,
+        )
+    suffix, facts = files.check(path, get_task_type(task.task_type).content_type)
+    key = storage.output_key(task.project_id, task.id, task.lease_id, f"result{suffix}")
+    storage.put(path, key)
+    provenance = {
+        "engine": told[0]["name"],
+        "method": "external",
+        "model": {"id": told[0]["model"]},
+        "notes": list(notes),
+    }
+    return Output(key, {"media": facts, "provenance": provenance, "provider_jobs": told})

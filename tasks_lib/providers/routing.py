@@ -1,0 +1,95 @@
+"""Which provider serves which task type, by the settings, and which setting is missing where none can."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import SecretStr
+
+from tasks_lib.errors import ProviderError, TaskValidationError
+from tasks_lib.providers.base import Adapter, Work
+from tasks_lib.providers.fal import Fal
+from tasks_lib.providers.http import Http
+from tasks_lib.providers.replicate import Replicate
+from tasks_lib.providers.requests import BUILDS, Build, works
+from tasks_lib.settings import Settings
+
+
+@dataclass(frozen=True)
+class Provider:
+    """A provider as the settings have it. Without a key it cannot be used."""
+
+    adapter: Adapter
+    url: str
+    key: SecretStr | None
+    key_setting: str
+    scheme: str
+    concurrency: int
+    per_minute: int
+
+    def http(self, settings: Settings) -> Http:
+        """A client of it. Raises `ProviderError` that names the setting when there is no key."""
+        if self.key is None or not self.key.get_secret_value():
+            raise ProviderError(f"{self.adapter.name} needs a key: set {self.key_setting}")
+        return Http(self.url, self.key, self.scheme, settings)
+
+
+def providers(settings: Settings) -> dict[str, Provider]:
+    """All providers by name."""
+    s = settings
+    return {
+        "replicate": Provider(
+            Replicate(),
+            s.replicate_url,
+            s.replicate_token,
+            "UNITASK_REPLICATE_TOKEN",
+            "Bearer",
+            s.replicate_concurrency,
+            s.replicate_per_minute,
+        ),
+        "fal": Provider(Fal(), s.fal_url, s.fal_key, "UNITASK_FAL_KEY", "Key", s.fal_concurrency, s.fal_per_minute),
+    }
+
+
+@dataclass(frozen=True)
+class Route:
+    """How a task type is served: by which provider, and by another model than the usual one if the settings say so."""
+
+    provider: str
+    build: Build
+    model: str | None
+
+    def works(self, params: Mapping[str, Any]) -> list[Work]:
+        """The jobs that make the result of a row with these stored params."""
+        return works(self.build, params, self.model)
+
+
+def route(task_type: str, settings: Settings) -> Route:
+    """The provider that serves a type. Raises `ProviderError` that says what can be set."""
+    able = BUILDS.get(task_type, {})
+    if not able:
+        raise ProviderError(f"no provider is known that serves `{task_type}`")
+    chosen, _, model = settings.providers.get(task_type, next(iter(able))).partition(":")
+    if chosen not in able:
+        raise ProviderError(
+            f"UNITASK_PROVIDERS gives `{task_type}` to `{chosen}`; it can be served by {', '.join(able)}"
+        )
+    return Route(chosen, able[chosen], model or None)
+
+
+def require_served(task_type: str, settings: Settings) -> None:
+    """Refuse a type that no worker could serve. Raises `TaskValidationError` that names the setting that is missing.
+
+    Known only where workers and creators share one machine and its settings, which is what the embedded Postgres
+    means; elsewhere the workers have the keys, and say so when they lack one.
+    """
+    if settings.database_url or task_type not in BUILDS:
+        return
+    try:
+        provider = providers(settings)[route(task_type, settings).provider]
+        if provider.key is None or not provider.key.get_secret_value():
+            raise ProviderError(f"`{task_type}` is served by {provider.adapter.name}: set {provider.key_setting}")
+    except ProviderError as error:
+        raise TaskValidationError(str(error), "task_type") from None
