@@ -28,6 +28,7 @@ from tasks_lib.params.lists import expand_array_to_count
 from tasks_lib.params.references import references
 from tasks_lib.params.resolution import ASPECT_RATIOS, DEFAULT_ASPECT_RATIO
 from tasks_lib.queue import ClaimedTask, leases, wakeup
+from tasks_lib.queue.summon import summon
 from tasks_lib.settings import get_settings
 from tasks_lib.types.base import Preparation, Prepared, TaskParams, TaskType
 from tasks_lib.types.registry import get_task_type, task_types
@@ -167,7 +168,9 @@ def store(valid: Sequence[ValidRequest], caller: Caller, *, claimable_after: flo
     common = {"run_after_seconds": claimable_after, "batch_id": str(uuid4()) if len(valid) > 1 else None}
     rows = [{**_row(item, projects[item.request.project_id]), **common} for item in valid]
     answers = database.call("create_tasks", p_rows=json.dumps(rows), p_enforce_credits=get_settings().credits_enforced)
-    wakeup.notify({answer["run_type"] for answer in answers if answer["created"]})
+    woken = {answer["run_type"] for answer in answers if answer["created"]}
+    wakeup.notify(woken)
+    summon(woken)
     return [
         TaskCreated(answer["task_id"], answer["status"], item.request.task_type, answer["created"])
         for item, answer in zip(valid, answers, strict=True)

@@ -19,6 +19,14 @@ REFERENCE_LIMIT = 2_048
 PROMPT_LIMIT = 10_000
 
 
+def _in_order(schema: dict[str, Any]) -> None:
+    """Forms show the fields in their order, the required ones first; without positions they are shuffled."""
+    required = schema.get("required", [])
+    properties = schema.get("properties", {})
+    for position, name in enumerate(sorted(properties, key=lambda name: name not in required)):
+        properties[name]["position"] = position
+
+
 class ParamGroup(BaseModel):
     """A frozen set of parameters. Numbers are not guessed from text, and unknown keys are refused."""
 
@@ -32,6 +40,7 @@ class ParamGroup(BaseModel):
         allow_inf_nan=False,
         hide_input_in_errors=True,
         use_attribute_docstrings=True,
+        json_schema_extra=_in_order,
     )
 
     @classmethod
