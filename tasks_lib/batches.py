@@ -1,0 +1,150 @@
+"""Batches from lists: rows of a JSONL or CSV file, or images of a folder. What is valid is created, the rest named."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import Any, cast
+from uuid import UUID
+
+import fsspec
+from pydantic import SecretStr
+
+from tasks_lib import storage
+from tasks_lib.client import upload_media
+from tasks_lib.creation import MAX_BATCH, create_tasks, public_type
+from tasks_lib.errors import NotFoundError, Refusal, TaskError, TaskValidationError
+from tasks_lib.media.download import download
+from tasks_lib.settings import get_settings
+
+Token = str | SecretStr | None
+Item = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class BatchReport:
+    """What became of the rows of a batch; the places in `refused` are those of the rows as they were given."""
+
+    created: tuple[UUID, ...]
+    already_there: tuple[UUID, ...]
+    refused: tuple[Refusal, ...]
+
+
+def create_what_is_valid(requests: Sequence[Mapping[str, Any]], *, token: Token = None) -> BatchReport:
+    """Create the rows of a batch that can be created, in one transaction, and report the others.
+
+    Raises what concerns all rows: `AuthenticationError`, `RateLimitError`, `InsufficientCreditsError`.
+    """
+    left = list(enumerate(requests))
+    refused: list[Refusal] = []
+    while left:
+        try:
+            answers = create_tasks([request for _, request in left], token=token)
+        except TaskError as error:
+            if not error.refusals:
+                raise
+            refused += [replace(refusal, index=left[refusal.index][0]) for refusal in error.refusals]
+            wrong = {refusal.index for refusal in error.refusals}
+            left = [row for place, row in enumerate(left) if place not in wrong]
+        else:
+            return BatchReport(
+                tuple(answer.task_id for answer in answers if answer.created),
+                tuple(answer.task_id for answer in answers if not answer.created),
+                tuple(sorted(refused, key=lambda refusal: refusal.index)),
+            )
+    return BatchReport((), (), tuple(sorted(refused, key=lambda refusal: refusal.index)))
+
+
+def read_items(path: Path, task_type: str) -> list[Item]:
+    """The rows of a file: JSON objects by line (`.jsonl`), or a table whose head names the parameters (`.csv`).
+
+    A cell is taken as text where its parameter takes text, and as JSON elsewhere; an empty one is left out.
+    """
+    suffix = path.suffix.lower()
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise TaskValidationError(f"`{path.name}` cannot be read: {error}", "items") from None
+    if suffix not in (".jsonl", ".csv"):
+        raise TaskValidationError(f"`{path.name}` must be a .jsonl or .csv file", "items")
+    return _from_csv(text, task_type) if suffix == ".csv" else _from_jsonl(text, path.name)
+
+
+def fetch_items(url: str, task_type: str) -> list[Item]:
+    """As `read_items`, from an http(s) URL or from a place that UNITASK_BATCH_URLS allows."""
+    name = PurePosixPath(url.partition("?")[0]).name or "items"
+    with tempfile.TemporaryDirectory(prefix="unitask-") as folder:
+        path = Path(folder) / name
+        if url.startswith(("http://", "https://")):
+            download(url, path)
+        else:
+            filesystem, source = _allowed(url)
+            try:
+                filesystem.get_file(source, str(path))
+            except FileNotFoundError:
+                raise NotFoundError(f"there is nothing at `{url}`") from None
+        return read_items(path, task_type)
+
+
+def upload_folder(pattern: str, *, project_id: UUID | str, token: Token = None) -> list[str]:
+    """Bring every picture and clip whose URL matches a pattern (`s3://bucket/in/*.png`), and answer the references.
+
+    They are in the order of their names; the same bytes are stored once. UNITASK_BATCH_URLS must allow the place.
+    """
+    filesystem, source = _allowed(pattern)
+    found = sorted(path for path in filesystem.glob(source) if path.lower().endswith(storage.UPLOAD_SUFFIXES))
+    if len(found) > MAX_BATCH:
+        raise TaskValidationError(f"`{pattern}` matches {len(found)} files; at most {MAX_BATCH} are taken", "images")
+    references = []
+    with tempfile.TemporaryDirectory(prefix="unitask-") as folder:
+        for path in found:
+            local = Path(folder) / PurePosixPath(path).name
+            filesystem.get_file(path, str(local))
+            references.append(upload_media(local, project_id=project_id, token=token))
+            local.unlink()
+    return references
+
+
+def _allowed(url: str) -> tuple[Any, str]:
+    prefixes = get_settings().batch_urls
+    if ".." in url or not any(url.startswith(prefix) for prefix in prefixes):
+        allowed = ", ".join(prefixes) or "none"
+        raise TaskValidationError(f"`{url}` is in no place that UNITASK_BATCH_URLS allows (now: {allowed})", "items")
+    return cast("tuple[Any, str]", fsspec.core.url_to_fs(url))
+
+
+def _from_jsonl(text: str, name: str) -> list[Item]:
+    items = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            item = json.loads(line)
+        except ValueError as error:
+            raise TaskValidationError(f"line {number} of `{name}` is not JSON: {error}", "items") from None
+        if not isinstance(item, dict):
+            raise TaskValidationError(f"line {number} of `{name}` must be a JSON object", "items")
+        items.append(item)
+    return items
+
+
+def _from_csv(text: str, task_type: str) -> list[Item]:
+    model = public_type(task_type).params
+
+    def value(name: str, cell: str) -> Any:
+        try:
+            model.check_some({name: cell})
+        except TaskValidationError:
+            try:
+                return json.loads(cell)
+            except ValueError:
+                pass
+        return cell
+
+    rows = csv.DictReader(io.StringIO(text))
+    return [{name: value(name, cell) for name, cell in row.items() if name and cell} for row in rows]

@@ -1,0 +1,84 @@
+"""Batches from lists: what is valid is created, the rest is named by row."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tasks_lib import list_tasks, storage
+from tasks_lib.batches import create_what_is_valid, fetch_items, read_items, upload_folder
+from tasks_lib.errors import AuthenticationError, TaskValidationError
+from tasks_lib.settings import get_settings
+from tests.conftest import Owner
+
+
+def requests(owner: Owner, *params: dict[str, Any]) -> list[dict[str, Any]]:
+    return [
+        {"task_type": "z_image_turbo", "project_id": owner.project_id, "idempotency_key": f"row {i}", "params": given}
+        for i, given in enumerate(params)
+    ]
+
+
+def test_report_names_created_present_and_refused_when_a_batch_is_repeated(owner: Owner) -> None:
+    good, bad, unknown = {"prompt": "a"}, {"prompt": ""}, {"prompt": "a", "shot_id": str(owner.user_id)}
+    first = create_what_is_valid(requests(owner, good, bad, unknown, good))
+    assert (len(first.created), first.already_there) == (2, ())
+    assert [(refusal.index, refusal.field) for refusal in first.refused] == [(1, "prompt"), (2, "shot_id")]
+
+    second = create_what_is_valid(requests(owner, good, bad, unknown, {"prompt": "another"}))
+    assert (second.created, second.already_there) == ((), first.created[:1])
+    assert [refusal.index for refusal in second.refused] == [1, 2, 3]
+    assert "used before with another request" in second.refused[2].message
+    assert len(list_tasks()) == 2
+
+
+def test_batch_is_refused_as_a_whole_when_nobody_may_create_it(owner: Owner) -> None:
+    with pytest.raises(AuthenticationError):
+        create_what_is_valid(requests(owner, {"prompt": "a"}), token="unk_nobody")
+
+
+def test_cells_are_text_or_numbers_as_their_parameters_are_when_a_csv_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text('prompt,seed,random_seed,loras\n42,7,,"[{""path"": ""a""}]"\nb,x,true,\n')
+    assert read_items(path, "z_image_turbo") == [
+        {"prompt": "42", "seed": 7, "loras": [{"path": "a"}]},
+        {"prompt": "b", "seed": "x", "random_seed": True},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "problem"),
+    [
+        ("rows.jsonl", '{"prompt": "a"}\n[1]\n', "line 2 of `rows.jsonl` must be a JSON object"),
+        ("rows.jsonl", "{", "line 1 of `rows.jsonl` is not JSON"),
+        ("rows.xml", "", "must be a .jsonl or .csv file"),
+    ],
+)
+def test_file_is_refused_with_its_line_when_it_is_no_list(tmp_path: Path, name: str, text: str, problem: str) -> None:
+    path = tmp_path / name
+    path.write_text(text)
+    with pytest.raises(TaskValidationError, match=problem):
+        read_items(path, "z_image_turbo")
+
+
+def test_places_are_read_only_when_they_are_allowed(
+    owner: Owner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / "rows.jsonl").write_text('{"prompt": "a"}\n\n{"prompt": "b"}\n')
+    for name in ("b.png", "a.png", "notes.txt"):
+        (folder / name).write_bytes(name.encode())
+    with pytest.raises(TaskValidationError, match="UNITASK_BATCH_URLS"):
+        fetch_items(f"file://{folder}/rows.jsonl", "z_image_turbo")
+
+    monkeypatch.setenv("UNITASK_BATCH_URLS", f'["file://{folder}/"]')
+    get_settings.cache_clear()
+    assert fetch_items(f"file://{folder}/rows.jsonl", "z_image_turbo") == [{"prompt": "a"}, {"prompt": "b"}]
+    with pytest.raises(TaskValidationError, match="UNITASK_BATCH_URLS"):
+        upload_folder(f"file://{folder}/../*.png", project_id=owner.project_id)
+    references = upload_folder(f"file://{folder}/*", project_id=owner.project_id)
+    assert len(references) == 2
+    assert all(storage.exists(storage.key_of(reference, owner.project_id)) for reference in references)
