@@ -35,6 +35,16 @@ class BatchReport:
     refused: tuple[Refusal, ...]
 
 
+def create_all(requests: Sequence[Mapping[str, Any]], *, token: Token = None) -> BatchReport:
+    """Create all rows of a batch in one transaction, or none and an error that names every refused row."""
+    answers = create_tasks(requests, token=token)
+    return BatchReport(
+        tuple(answer.task_id for answer in answers if answer.created),
+        tuple(answer.task_id for answer in answers if not answer.created),
+        (),
+    )
+
+
 def create_what_is_valid(requests: Sequence[Mapping[str, Any]], *, token: Token = None) -> BatchReport:
     """Create the rows of a batch that can be created, in one transaction, and report the others.
 
@@ -44,7 +54,7 @@ def create_what_is_valid(requests: Sequence[Mapping[str, Any]], *, token: Token 
     refused: list[Refusal] = []
     while left:
         try:
-            answers = create_tasks([request for _, request in left], token=token)
+            report = create_all([request for _, request in left], token=token)
         except TaskError as error:
             if not error.refusals:
                 raise
@@ -52,12 +62,12 @@ def create_what_is_valid(requests: Sequence[Mapping[str, Any]], *, token: Token 
             wrong = {refusal.index for refusal in error.refusals}
             left = [row for place, row in enumerate(left) if place not in wrong]
         else:
-            return BatchReport(
-                tuple(answer.task_id for answer in answers if answer.created),
-                tuple(answer.task_id for answer in answers if not answer.created),
-                tuple(sorted(refused, key=lambda refusal: refusal.index)),
-            )
-    return BatchReport((), (), tuple(sorted(refused, key=lambda refusal: refusal.index)))
+            return replace(report, refused=_in_order(refused))
+    return BatchReport((), (), _in_order(refused))
+
+
+def _in_order(refused: list[Refusal]) -> tuple[Refusal, ...]:
+    return tuple(sorted(refused, key=lambda refusal: refusal.index))
 
 
 def read_items(path: Path, task_type: str) -> list[Item]:

@@ -17,7 +17,7 @@ from rich.json import JSON
 from rich.table import Table
 from rich.text import Text
 
-from tasks_lib import accounts, client, creation, monitor
+from tasks_lib import accounts, batches, client, creation, monitor, templates
 from tasks_lib.auth import authenticate, issue_token, list_tokens, revoke_token
 from tasks_lib.auth.tokens import DEFAULT_SCOPES
 from tasks_lib.errors import TaskError, TaskValidationError
@@ -28,6 +28,8 @@ types_app = typer.Typer(no_args_is_help=True, help="The task types and their par
 token_app = typer.Typer(no_args_is_help=True, help="Personal access tokens.")
 app.add_typer(types_app, name="types")
 app.add_typer(token_app, name="token")
+templates_app = typer.Typer(no_args_is_help=True, help="Named parameter sets of a project.")
+app.add_typer(templates_app, name="templates")
 
 console = Console()
 errors = Console(stderr=True)
@@ -85,6 +87,43 @@ def create(
         console.print(f"{created.task_type} [bold]{created.task_id}[/] is {created.status}", highlight=False)
     if wait:
         watch(str(created.task_id), output)
+
+
+@app.command()
+def batch(
+    file: Annotated[Path, typer.Argument(help="a .jsonl or .csv file: a row of parameters for each task")],
+    task_type: Annotated[str | None, typer.Option("--type", help="a name from `unitask types list`")] = None,
+    template: Annotated[
+        str | None, typer.Option(help="a name from `unitask templates list`, instead of a type")
+    ] = None,
+    project: ProjectOption = None,
+    key: Annotated[str | None, typer.Option(help="idempotency key: each row's own is made from it")] = None,
+    skip_refused: Annotated[bool, typer.Option(help="create what is valid; else it is all or none")] = False,
+    output: OutputOption = Output.table,
+) -> None:
+    """Create a task for every row of a file, in one transaction."""
+    project_id = project or accounts.only_project(authenticate())
+    if (task_type is None) == (template is None):
+        raise TaskValidationError("give --type or --template", "type")
+    base = {}
+    if template is not None:
+        found = templates.get_template(template, project_id=project_id)
+        task_type, base = found.task_type, found.params
+    requests = [
+        {
+            "task_type": task_type,
+            "params": {**base, **row},
+            "project_id": project_id,
+            "idempotency_key": f"{key}:{i}" if key else None,
+        }
+        for i, row in enumerate(batches.read_items(file, str(task_type)))
+    ]
+    report = batches.create_what_is_valid(requests) if skip_refused else batches.create_all(requests)
+    if output is Output.json:
+        return _print_json(dataclasses.asdict(report))
+    for refusal in report.refused:
+        errors.print(Text(f"row {refusal.index}: {refusal.message}", style="red"))
+    return console.print(f"{len(report.created)} created, {len(report.already_there)} already there")
 
 
 @app.command()
@@ -204,6 +243,39 @@ def show_type(
         table.add_row(field, Text(default), Text(definition.get("description", "")))
     console.print(f"[bold]{declared.display_name}[/]: {declared.description}")
     return console.print(table)
+
+
+@templates_app.command("save")
+def save_template(
+    name: Annotated[str, typer.Argument(help="a name that is there already is replaced")],
+    task_type: Annotated[str, typer.Argument(help="a name from `unitask types list`")],
+    params: Annotated[str | None, typer.Option(help="a JSON file with the parameters; - reads them from stdin")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="name=value; the value is JSON, or else text")] = None,
+    project: ProjectOption = None,
+) -> None:
+    """Store parameters under a name."""
+    values = _read_params(params) | {field: _value(text) for field, text in map(_split, set_ or [])}
+    project_id = project or accounts.only_project(authenticate())
+    saved = templates.create_template(name, task_type, values, project_id=project_id)
+    console.print(f"{saved.name} makes {saved.task_type}", highlight=False)
+
+
+@templates_app.command("list")
+def list_templates(project: ProjectOption = None, output: OutputOption = Output.table) -> None:
+    """List the templates of a project."""
+    found = templates.list_templates(project_id=project or accounts.only_project(authenticate()))
+    if output is Output.json:
+        return _print_json([dataclasses.asdict(template) for template in found])
+    table = Table("template", "type", "parameters", box=None, header_style="bold")
+    for template in found:
+        table.add_row(template.name, template.task_type, Text(json.dumps(template.params)))
+    return console.print(table)
+
+
+@templates_app.command("delete")
+def delete_template(name: Annotated[str, typer.Argument()], project: ProjectOption = None) -> None:
+    """Remove a template; tasks that were made from it stay."""
+    templates.delete_template(name, project_id=project or accounts.only_project(authenticate()))
 
 
 @token_app.command("create")

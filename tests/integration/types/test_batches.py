@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from tasks_lib import list_tasks, storage
 from tasks_lib.batches import create_what_is_valid, fetch_items, read_items, upload_folder
+from tasks_lib.cli import app
 from tasks_lib.errors import AuthenticationError, TaskValidationError
 from tasks_lib.settings import get_settings
 from tests.conftest import Owner
@@ -82,3 +85,24 @@ def test_places_are_read_only_when_they_are_allowed(
     references = upload_folder(f"file://{folder}/*", project_id=owner.project_id)
     assert len(references) == 2
     assert all(storage.exists(storage.key_of(reference, owner.project_id)) for reference in references)
+
+
+def test_command_creates_a_file_of_rows_when_a_template_is_named(owner: Owner, tmp_path: Path) -> None:
+    def unitask(*arguments: str) -> Any:
+        done = CliRunner().invoke(app, list(arguments), catch_exceptions=False)
+        assert done.exit_code == 0, done.output
+        return done.stdout
+
+    rows = tmp_path / "rows.csv"
+    rows.write_text('prompt,seed\na,7\n"",1\n')
+    unitask("templates", "save", "house style", "z_image_turbo", "--set", "steps=4")
+    assert "house style" in unitask("templates", "list")
+    with pytest.raises(TaskValidationError) as refused:
+        unitask("batch", str(rows), "--template", "house style")
+    assert (refused.value.refusals[0].index, list_tasks()) == (1, [])
+    report = json.loads(unitask("batch", str(rows), "--template", "house style", "--skip-refused", "-o", "json"))
+    assert (len(report["created"]), [row["index"] for row in report["refused"]]) == (1, [1])
+    (task,) = list_tasks()
+    assert (task.params["prompt"], task.params["seed"], task.params["steps"]) == ("a", 7, 4)
+    unitask("templates", "delete", "house style")
+    assert unitask("templates", "list", "-o", "json") == "[]\n"
