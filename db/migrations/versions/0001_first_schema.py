@@ -485,9 +485,7 @@ def upgrade() -> None:
         unique=False,
         postgresql_where=sa.text("ended_at IS NULL"),
     )
-    op.create_index(
-        "ix_provider_jobs_provider_created_at", "provider_jobs", ["provider", "created_at"], unique=False
-    )
+    op.create_index("ix_provider_jobs_provider_created_at", "provider_jobs", ["provider", "created_at"], unique=False)
     op.create_table(
         "provider_pauses",
         sa.Column("provider", sa.Text(), nullable=False),
