@@ -1,0 +1,112 @@
+"""Shared parameter groups: what is settled at creation, and what is refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tasks_lib.errors import TaskValidationError
+from tasks_lib.params.base import ParamGroup, Resolution
+from tasks_lib.params.image import ReferenceParams
+from tasks_lib.params.loras import Lora
+from tasks_lib.params.model import SeedParams
+from tasks_lib.params.resolution import ScaledResolutionParams
+from tasks_lib.params.structure import GuideVideo, StructureGuidance, StructureGuidanceParams
+
+STYLE = "https://example.com/style.jpg"
+GUIDE = {"path": "https://example.com/guide.mp4"}
+
+
+class Sized(ParamGroup):
+    resolution: Resolution
+
+
+@pytest.mark.parametrize(
+    ("given", "size"),
+    [
+        ({}, "902x508"),
+        ({"resolution_scale": 1.5}, "1352x762"),
+        ({"resolution_scale": 1.5, "resolution": "640x480"}, "640x480"),
+        ({"resolution_mode": "custom", "custom_aspect_ratio": "9:21", "resolution_scale": 2}, "876x2048"),
+        ({"custom_aspect_ratio": "9:21"}, "902x508"),
+    ],
+)
+def test_size_follows_ratio_and_scale_when_none_is_given(given: dict[str, Any], size: str) -> None:
+    assert ScaledResolutionParams.parse(given).settled_resolution("902x508") == size
+
+
+@pytest.mark.parametrize(
+    ("value", "size"),
+    [("902x508", "902x508"), ([902, 508], "902x508"), ([902.0, 508], None), ("903x508", None), ("custom", None)],
+)
+def test_size_is_taken_as_text_or_pair_when_it_can_be_encoded(value: Any, size: str | None) -> None:
+    if size is None:
+        with pytest.raises(TaskValidationError) as refused:
+            Sized.parse({"resolution": value})
+        assert refused.value.field == "resolution"
+    else:
+        assert Sized.parse({"resolution": value}).resolution == size
+
+
+@pytest.mark.parametrize(
+    ("mode", "given", "settled"),
+    [
+        ("style", {}, (1.0, 0.0, False, 0.0)),
+        ("subject", {}, (1.1, 0.5, False, 0.0)),
+        ("subject", {"subject_strength": 0.9}, (1.1, 0.9, False, 0.0)),
+        ("subject", {"subject_strength": 0.0}, (1.1, 0.0, False, 0.0)),
+        ("scene", {}, (1.1, 0.0, True, 0.5)),
+        ("scene", {"in_this_scene_strength": 0.8}, (1.1, 0.0, True, 0.8)),
+        ("custom", {"style_reference_strength": 0.2}, (0.2, 0.0, False, 0.0)),
+    ],
+)
+def test_mode_decides_only_what_is_unset_when_a_reference_is_given(
+    mode: str, given: dict[str, Any], settled: tuple[Any, ...]
+) -> None:
+    params = ReferenceParams.parse({"style_reference_image": STYLE, "reference_mode": mode, **given})
+    names = ("style_reference_strength", "subject_strength", "in_this_scene", "in_this_scene_strength")
+    row = {**params.model_dump(exclude_none=True), **params.settled_references()}
+    assert tuple(row[name] for name in names) == settled
+    assert row["subject_reference_image"] == STYLE
+
+
+def test_seed_is_drawn_only_when_it_is_asked_for() -> None:
+    assert SeedParams.parse({"seed": 0}).settled_seed() == 0
+    drawn = {SeedParams.parse({"random_seed": True}).settled_seed() for _ in range(20)}
+    assert len(drawn) > 1
+    assert all(0 <= seed < 1_000_000 for seed in drawn)
+
+
+def test_adapters_have_one_shape_when_older_names_are_sent() -> None:
+    assert Lora.parse({"url": "a", "scale": 0.5}) == Lora.parse({"path": "a", "strength": 0.5})
+    with pytest.raises(TaskValidationError):
+        Lora.parse({"url": "a", "path": "b"})
+
+
+@pytest.mark.parametrize(
+    ("model", "given", "field"),
+    [
+        (GuideVideo, {**GUIDE, "start_frame": 5, "end_frame": 5}, "params"),
+        (StructureGuidance, {"target": "vace", "videos": []}, "videos"),
+        (StructureGuidance, {"target": "vace", "videos": [GUIDE], "step_window": [0.5, 0.1]}, "params"),
+        (
+            StructureGuidanceParams,
+            {"structure_video_path": GUIDE["path"], "structure_guidance": {"target": "vace", "videos": [GUIDE]}},
+            "params",
+        ),
+    ],
+)
+def test_guide_is_refused_when_it_contradicts_itself(
+    model: type[ParamGroup], given: dict[str, Any], field: str
+) -> None:
+    with pytest.raises(TaskValidationError) as refused:
+        model.parse(given)
+    assert refused.value.field == field
+
+
+def test_part_of_a_request_is_checked_when_the_rest_is_to_come() -> None:
+    GuideVideo.check_some({})
+    with pytest.raises(TaskValidationError) as refused:
+        StructureGuidance.check_some({"videos": [{}]})
+    assert refused.value.field == "videos[0].path"
