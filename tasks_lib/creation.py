@@ -12,6 +12,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
+from functools import cache
 from typing import Any, Literal
 from uuid import UUID, uuid4
 
@@ -165,6 +166,7 @@ def store(valid: Sequence[ValidRequest], caller: Caller, *, claimable_after: flo
     caller.require("tasks:create")
     limits.count_create(caller, len(valid))
     projects = {id_: require_project(caller, id_) for id_ in {item.request.project_id for item in valid}}
+    _require_uploads(valid)
     common = {"run_after_seconds": claimable_after, "batch_id": str(uuid4()) if len(valid) > 1 else None}
     rows = [{**_row(item, projects[item.request.project_id]), **common} for item in valid]
     answers = database.call("create_tasks", p_rows=json.dumps(rows), p_enforce_credits=get_settings().credits_enforced)
@@ -267,7 +269,6 @@ def _request(given: Mapping[str, Any]) -> TaskRequest:
 
 
 def _row(item: ValidRequest, project: Project) -> dict[str, Any]:
-    _check_references(item.params, project.id)
     prepared: Prepared = item.task_type.prepare(
         item.params, Preparation(project.id, lambda custom: _resolution(project, custom).resolution)
     )
@@ -294,11 +295,24 @@ def _hold(declared: TaskType[Any], params: dict[str, Any], placement: dict[str, 
     return sum((_hold(get_task_type(c.task_type), c.params, c.placement) for c in children), Decimal(0))
 
 
-def _check_references(params: TaskParams, project_id: UUID) -> None:
-    """Every upload that a request names must be there, in the request's own project."""
-    for path, value in _strings(params.model_dump(mode="json")):
-        if value.startswith(storage.SCHEME) and not storage.exists(storage.key_of(value, project_id)):
-            raise NotFoundError(f"`{path}`: there is no upload `{value}`")
+def _require_uploads(valid: Sequence[ValidRequest]) -> None:
+    """Every upload that a request names must be there, in the request's own project. Raises for all rows at once."""
+
+    @cache
+    def there(reference: str, project_id: UUID) -> bool:
+        try:
+            return storage.exists(storage.key_of(reference, project_id))
+        except NotFoundError:
+            return False
+
+    missing = [
+        Refusal(item.index, path, "not_found", f"`{path}`: there is no upload `{value}`")
+        for item in valid
+        for path, value in _strings(item.params.model_dump(mode="json"))
+        if value.startswith(storage.SCHEME) and not there(value, item.request.project_id)
+    ]
+    if missing:
+        raise database.refused(missing)
 
 
 def _strings(value: Any, path: str = "") -> list[tuple[str, str]]:

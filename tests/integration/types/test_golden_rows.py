@@ -1,12 +1,13 @@
 """Every task type: a request as the web client of old sends it, and the exact rows that are stored for it.
 
-`golden/<type>.json` holds both. A change of a stored row is written there by hand.
+`golden/<type>.json` holds both, and the children of an orchestrator. A change of a stored row is written there by hand.
 """
 
 from __future__ import annotations
 
 import json
 import re
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -90,9 +91,18 @@ def stored_rows(world: Owner, task_type: str, call: str, request: dict[str, Any]
         return [stable({**row, "hold": None if row["hold"] is None else str(row["hold"])}) for row in rows]
 
 
+def planned(row: dict[str, Any]) -> list[dict[str, Any]]:
+    """The children of a stored orchestrator, as their rows will say."""
+    declared = task_types()[row["task_type"]]
+    children = declared.plan(row["params"], row["placement"]) if declared.plan else []
+    return [{**asdict(child), "after": list(child.after)} for child in children]
+
+
 def test_rows_are_the_golden_ones_when_the_web_clients_requests_are_sent(world: Owner) -> None:
     public = {name for name, declared in task_types().items() if declared.public}
     assert {path.stem for path in GOLDEN.glob("*.json")} == public
     for path in sorted(GOLDEN.glob("*.json")):
         golden = json.loads(path.read_text())
-        assert stored_rows(world, path.stem, golden["call"], golden["request"]) == golden["rows"], path.name
+        rows = stored_rows(world, path.stem, golden["call"], golden["request"])
+        assert rows == golden["rows"], path.name
+        assert planned(rows[0]) == golden.get("children", []), path.name

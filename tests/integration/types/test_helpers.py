@@ -249,3 +249,18 @@ def test_execution_says_what_to_configure_when_a_model_is_missing(task_type: str
 def test_number_of_copies_is_refused_when_it_is_no_small_whole_number(owner: Owner, count: Any) -> None:
     with pytest.raises(TaskError, match="from 1 to 16"):
         create_magic_edit_task(project_id=owner.project_id, prompt="a", image_url=URL, num_images=count)
+
+
+def test_missing_uploads_are_named_by_row_when_a_batch_has_several(owner: Owner) -> None:
+    gone, theirs = f"unitask://{owner.project_id}/uploads/gone.png", f"unitask://{uuid4()}/uploads/x.png"
+    with pytest.raises(NotFoundError) as refused:
+        create_batch_image_generation_tasks(
+            project_id=owner.project_id,
+            prompts=["a", "b"],
+            model_name="z-image",
+            style_reference_image=gone,
+            subject_reference_image=theirs,
+        )
+    fields = ["style_reference_image", "subject_reference_image"]
+    assert sorted((r.index, r.field) for r in refused.value.refusals) == [(i, f) for i in (0, 1) for f in fields]
+    assert list_tasks() == []
