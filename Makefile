@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long lint bench clean
+.PHONY: help demo test property test-long lint bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -23,6 +23,9 @@ test: $(STAMP) ## set up and pass every test
 
 test-long: $(STAMP) ## ten times as many inputs for every task type's parameters
 	UNITASK_TEST_EXAMPLES=20000 $(BIN)/python -m pytest tests/unit/types/test_any_input.py
+
+property: $(STAMP) ## the life of tasks against a model, 5,000 sequences, and the claim in a table of a million (an hour)
+	UNITASK_TEST_SEQUENCES=5000 UNITASK_TEST_LONG=1 $(BIN)/python -m pytest -s tests/integration/test_lifecycle_model.py tests/integration/test_plans.py
 
 lint: $(STAMP) ## format, lint, types, import rules
 	$(BIN)/ruff format --check .

@@ -45,7 +45,7 @@ async def work(run_type: str, engine: EngineProcess | None = None) -> None:
 def main(what: str, *arguments: str) -> Any:
     """Work in a pool, create a batch, or call an SQL function."""
     if what == "work":
-        return asyncio.run(work(*arguments))
+        return asyncio.run(work(arguments[0]))
     if what == "create":
         return create_tasks(json.loads(arguments[0]))
     return database.call(what, **json.loads(arguments[0]))
