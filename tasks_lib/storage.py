@@ -8,6 +8,7 @@ A *reference* is how a request names an upload: `unitask://<key>`.
 from __future__ import annotations
 
 import hashlib
+import secrets
 import shutil
 from pathlib import Path, PurePosixPath
 from typing import IO, cast
@@ -57,8 +58,8 @@ def put(path: Path, key: str) -> None:
     """Store a local file under a key; what is read there afterwards is the whole file or nothing."""
     filesystem, target = _locate(key)
     filesystem.makedirs(str(PurePosixPath(target).parent), exist_ok=True)
-    # Under another name first: a reader, or a crash in the middle, never sees half a file.
-    partial = f"{target}.part"
+    # Under another name first: a reader, or a crash in the middle, never sees half a file, and two writers no mixture.
+    partial = f"{target}.{secrets.token_hex(4)}.part"
     with path.open("rb") as source, cast(IO[bytes], filesystem.open(partial, "wb")) as sink:
         shutil.copyfileobj(source, sink, 1 << 20)
     crashpoint("output.written")
