@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import threading
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -69,6 +70,10 @@ def database_url(server_url: str, template: str, monkeypatch: pytest.MonkeyPatch
     get_settings.cache_clear()
     database.get_engine.cache_clear()
     yield url
+    # A wake-up that is still on its way would take a connection from the pool while it is closed.
+    for thread in threading.enumerate():
+        if isinstance(thread, threading.Timer):
+            thread.join()
     database.get_engine().dispose()
     database.get_engine.cache_clear()
     get_settings.cache_clear()
