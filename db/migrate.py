@@ -1,12 +1,14 @@
 """Bring a database to the schema of this version: Alembic for tables, then the SQL files for the rest.
 
 Functions and triggers live in the schema `unitask`, one file each under db/sql, and are dropped and made anew as
-one set whenever a file changes. So "what is the claim rule today?" has one answer: the file.
+one set whenever a file changes, with the roles and their rights. So "what is the claim rule today?" has one answer:
+the file.
 """
 
 from __future__ import annotations
 
 import hashlib
+import logging
 from pathlib import Path
 
 from alembic import command
@@ -14,6 +16,11 @@ from alembic.config import Config
 from sqlalchemy import Connection, create_engine, text
 
 HERE = Path(__file__).parent
+ROLES = ("unitask_owner", "unitask_gateway", "unitask_worker", "unitask_reader")
+POLICIES = ("roles", "rows", "grants")
+"""Files of db/sql/policies, in their order: rights go to roles that are there."""
+
+logger = logging.getLogger(__name__)
 
 
 def upgrade(url: str) -> None:
@@ -33,9 +40,11 @@ def upgrade(url: str) -> None:
 
 
 def _replace_functions(connection: Connection) -> None:
-    files = sorted((HERE / "sql" / "functions").glob("*.sql")) + sorted((HERE / "sql" / "triggers").glob("*.sql"))
-    sources = [path.read_text() for path in files]
-    digest = hashlib.sha256("\0".join(sources).encode()).hexdigest()
+    sql = HERE / "sql"
+    files = [*sorted((sql / "functions").glob("*.sql")), *sorted((sql / "triggers").glob("*.sql"))]
+    sources = [path.read_text() for path in [*files, *(sql / "policies" / f"{name}.sql" for name in POLICIES)]]
+    # Roles that came since the last time get their rights.
+    digest = _digest(connection, sources)
     current = connection.scalar(
         text("SELECT obj_description(oid, 'pg_namespace') FROM pg_namespace WHERE nspname = 'unitask'")
     )
@@ -47,4 +56,19 @@ def _replace_functions(connection: Connection) -> None:
     connection.execute(text("SET LOCAL check_function_bodies = off"))
     for source in sources:
         connection.exec_driver_sql(source.replace("%", "%%"))
-    connection.execute(text(f"COMMENT ON SCHEMA unitask IS '{digest}'"))
+    if missing := set(ROLES) - set(_roles(connection)):
+        logger.warning(
+            "this Postgres user may not make roles, so there are no %s: only the owner can use this database. Ask its "
+            "administrator for the roles and migrate again, or go on without them",
+            ", ".join(sorted(missing)),
+        )
+    connection.execute(text(f"COMMENT ON SCHEMA unitask IS '{_digest(connection, sources)}'"))
+
+
+def _digest(connection: Connection, sources: list[str]) -> str:
+    return hashlib.sha256("\0".join([*sources, *_roles(connection)]).encode()).hexdigest()
+
+
+def _roles(connection: Connection) -> list[str]:
+    found = text("SELECT rolname FROM pg_roles WHERE rolname = ANY (:names) ORDER BY rolname")
+    return list(connection.scalars(found, {"names": list(ROLES)}))

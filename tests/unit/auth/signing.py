@@ -23,7 +23,7 @@ USER = UUID("11111111-1111-4111-8111-111111111111")
 RSA = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 EC = ec.generate_private_key(ec.SECP256R1())
 ED = ed25519.Ed25519PrivateKey.generate()
-PRIVATE = {"RS256": RSA, "ES256": EC, "EdDSA": ED}
+PRIVATE: dict[str, Any] = {"RS256": RSA, "ES256": EC, "EdDSA": ED}
 PUBLIC_JWKS = [
     {**RSAAlgorithm.to_jwk(RSA.public_key(), as_dict=True), "kid": "RS256", "alg": "RS256", "use": "sig"},
     {**ECAlgorithm.to_jwk(EC.public_key(), as_dict=True), "kid": "ES256", "alg": "ES256"},

@@ -1,0 +1,63 @@
+-- Least rights. The functions are the only way to change what they guard: those that a role may call run as the owner
+-- of the schema, with a fixed search path; everybody else may call nothing.
+REVOKE ALL ON SCHEMA unitask FROM PUBLIC;
+REVOKE ALL ON ALL FUNCTIONS IN SCHEMA unitask FROM PUBLIC;
+
+DO $$
+DECLARE
+    v_home text := current_schema();
+    v_tables CONSTANT text[] := ARRAY[
+        'users', 'user_api_tokens', 'rate_limits', 'projects', 'shots', 'task_types', 'tasks', 'task_dependencies',
+        'task_progress', 'task_events', 'generations', 'generation_variants', 'shot_generations', 'credit_ledger',
+        'workers', 'task_templates', 'provider_jobs', 'provider_pauses'];
+    v_for_gateway CONSTANT text[] := ARRAY['create_tasks', 'count_call', 'cancel_task', 'retry_task', 'balance'];
+    v_for_worker CONSTANT text[] := ARRAY[
+        'claim_tasks', 'heartbeat', 'report_progress', 'complete_task', 'fail_task', 'return_task', 'plant_children',
+        'begin_provider_job', 'end_provider_job', 'pause_provider', 'provider_wait', 'unwanted_provider_jobs'];
+    v_function record;
+    v_table text;
+BEGIN
+    IF (SELECT count(*) FROM pg_roles
+        WHERE rolname IN ('unitask_owner', 'unitask_gateway', 'unitask_worker', 'unitask_reader')) < 4 THEN
+        RETURN;
+    END IF;
+
+    FOREACH v_table IN ARRAY v_tables LOOP
+        EXECUTE format('REVOKE ALL ON %I.%I FROM PUBLIC, unitask_owner, unitask_gateway, unitask_worker, unitask_reader',
+                       v_home, v_table);
+        EXECUTE format('GRANT SELECT, INSERT, UPDATE, DELETE ON %I.%I TO unitask_owner', v_home, v_table);
+    END LOOP;
+    EXECUTE format('GRANT USAGE ON SCHEMA %I, unitask TO unitask_owner, unitask_gateway, unitask_worker, unitask_reader',
+                   v_home);
+    GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA unitask TO unitask_owner;
+
+    FOR v_function IN
+        SELECT p.oid::regprocedure AS signature, p.proname = ANY (v_for_gateway) AS for_gateway,
+               p.proname = ANY (v_for_worker) AS for_worker
+        FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
+        WHERE n.nspname = 'unitask' AND p.proname = ANY (v_for_gateway || v_for_worker)
+    LOOP
+        -- pg_temp last: or a caller's temporary table would stand for one of ours.
+        EXECUTE format('ALTER FUNCTION %s SECURITY DEFINER SET search_path = %I, pg_temp', v_function.signature, v_home);
+        EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO %s', v_function.signature,
+                       CASE WHEN v_function.for_gateway THEN 'unitask_gateway' ELSE 'unitask_worker' END);
+    END LOOP;
+
+    EXECUTE format('GRANT SELECT ON %1$I.users, %1$I.projects, %1$I.shots, %1$I.task_types, %1$I.tasks,
+        %1$I.task_dependencies, %1$I.task_progress, %1$I.task_events, %1$I.generations, %1$I.generation_variants,
+        %1$I.shot_generations, %1$I.credit_ledger, %1$I.workers, %1$I.user_api_tokens TO unitask_gateway', v_home);
+    EXECUTE format('GRANT SELECT, INSERT, UPDATE, DELETE ON %I.task_templates TO unitask_gateway', v_home);
+    EXECUTE format('GRANT UPDATE (last_used_at) ON %I.user_api_tokens TO unitask_gateway', v_home);
+
+    -- Who works, where Prefect shows it, and how long the queue is: no parameters and no results of tasks.
+    EXECUTE format('GRANT SELECT, INSERT, UPDATE ON %I.workers TO unitask_worker', v_home);
+    EXECUTE format('GRANT SELECT, UPDATE ON %I.provider_jobs TO unitask_worker', v_home);
+    EXECUTE format('GRANT SELECT ON %I.task_types TO unitask_worker', v_home);
+    EXECUTE format('GRANT SELECT (id, task_type, run_type, status, deps_pending, lease_id, parent_task_id, flow_run_id),
+        UPDATE (flow_run_id, task_run_id) ON %I.tasks TO unitask_worker', v_home);
+
+    EXECUTE format('GRANT SELECT ON %1$I.projects, %1$I.shots, %1$I.task_types, %1$I.tasks, %1$I.task_dependencies,
+        %1$I.task_progress, %1$I.task_events, %1$I.generations, %1$I.generation_variants, %1$I.shot_generations,
+        %1$I.credit_ledger, %1$I.task_templates TO unitask_reader', v_home);
+    GRANT EXECUTE ON FUNCTION unitask.this_reader() TO unitask_reader;
+END $$;
