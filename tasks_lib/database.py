@@ -22,6 +22,8 @@ from tasks_lib.settings import get_settings
 DATABASE_NAME = "unitask"
 DEADLOCK = "40P01"
 DEADLOCK_RETRIES = 5
+# Classes of SQLSTATE: connection, rollback, resources, locks, operator intervention, system.
+OUTAGES = frozenset({"08", "40", "53", "55", "57", "58"})
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -89,6 +91,11 @@ def translate(error: sa.exc.DBAPIError) -> errors.TaskError:
     if cls := _STATES.get(state or ""):
         return cls(message)
     return errors.DatabaseError(message, state)
+
+
+def is_outage(error: errors.DatabaseError) -> bool:
+    """Whether the same call may pass later: Postgres was away, busy or in the way of itself, and refused no value."""
+    return error.sqlstate is None or error.sqlstate[:2] in OUTAGES
 
 
 def refused(refusals: list[errors.Refusal]) -> errors.TaskError:

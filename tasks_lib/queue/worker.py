@@ -16,7 +16,8 @@ from typing import Any
 from uuid import UUID
 
 from tasks_lib.crashpoints import crashpoint
-from tasks_lib.errors import DatabaseError, EngineError, LeaseLostError, TaskError
+from tasks_lib.database import is_outage
+from tasks_lib.errors import ConflictError, DatabaseError, EngineError, LeaseLostError, NotFoundError, TaskError
 from tasks_lib.queue import leases
 from tasks_lib.queue.leases import ClaimedTask, Lease, Output, Progress
 from tasks_lib.queue.listening import Bell
@@ -150,9 +151,16 @@ class Worker:
         except Exception as error:  # noqa: BLE001  no failure of one task may end the worker
             await self._failed(task, error)
         else:
-            await self._report(leases.complete, task.lease, output)
+            await self._complete(task, output)
         finally:
             reporter.close()
+
+    async def _complete(self, task: ClaimedTask, output: Output) -> None:
+        try:
+            await self._report(leases.complete, task.lease, output)
+        except TaskError as error:
+            # What it should become a variant of was deleted meanwhile, for one. Trying again would not help.
+            await self._failed(task, ConflictError(f"its result cannot be stored: {error}"))
 
     async def _host_one(self, task: ClaimedTask) -> None:
         assert self.host is not None
@@ -177,7 +185,7 @@ class Worker:
         """Tell the database how a task ended. Through an outage it tries again: the fence makes repeating harmless."""
         try:
             await self._persist(function, lease, *args)
-        except LeaseLostError as error:
+        except (LeaseLostError, NotFoundError) as error:
             logger.info("what task %s gave is thrown away: %s", lease.task_id, error)
         self.bell.ring(ENDED)
 
@@ -186,6 +194,8 @@ class Worker:
             try:
                 return await asyncio.to_thread(function, *args)
             except DatabaseError as error:
+                if not is_outage(error):
+                    raise
                 logger.warning("%s waits for the database: %s", function.__name__, error)
                 await asyncio.sleep(RETRY_SECONDS)
 

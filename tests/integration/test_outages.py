@@ -1,0 +1,186 @@
+"""What fails around a worker, and heals: Postgres, storage, the listener; and what does not heal."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+import sqlalchemy as sa
+
+from db import embedded, tables
+from db.migrate import upgrade
+from tasks_lib import database, storage
+from tasks_lib.queue import ClaimedTask, Output
+from tasks_lib.queue.listening import Bell
+from tasks_lib.queue.worker import Report, Worker
+from tasks_lib.settings import get_settings
+from tasks_lib.types import registry
+from tests.conftest import Owner, make_owner
+from tests.races.sessions import check_ledger, make_tasks, row_of
+
+Execute = Callable[[ClaimedTask, Report], Awaitable[Output]]
+PLACEMENT = {"as": "generation", "type": "video"}
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Short intervals, so that tests need not wait for them."""
+    monkeypatch.setenv("UNITASK_LEASE_SECONDS", "10")
+    monkeypatch.setenv("UNITASK_HEARTBEAT_SECONDS", "0.3")
+    monkeypatch.setenv("UNITASK_POLL_SECONDS", "0.2")
+    get_settings.cache_clear()
+
+
+@pytest.fixture
+def own_server(quick: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A Postgres that this test alone uses, by the folder that it lives in."""
+    with tempfile.TemporaryDirectory(prefix="unitask-outage-") as folder:
+        home = Path(folder)
+        url = embedded.ensure_database(embedded.start(home), database.DATABASE_NAME)
+        try:
+            upgrade(url)
+            monkeypatch.setenv("UNITASK_DATABASE_URL", url)
+            get_settings.cache_clear()
+            database.get_engine.cache_clear()
+            registry.sync(database.get_engine())
+            yield home
+        finally:
+            database.get_engine().dispose()
+            database.get_engine.cache_clear()
+            embedded.stop(home)
+            get_settings.cache_clear()
+
+
+@asynccontextmanager
+async def working(*executes: Execute, slots: int = 4) -> AsyncIterator[None]:
+    """Workers of the gpu pool at work; they are drained at the end."""
+    bell = Bell()
+    workers = [Worker("gpu", f"gpu-{os.urandom(2).hex()}", slots, execute, bell) for execute in executes]
+    listening = asyncio.create_task(bell.listen())
+    running = [asyncio.create_task(worker.run()) for worker in workers]
+    try:
+        yield
+    finally:
+        for worker in workers:
+            worker.drain("the test is over")
+        await asyncio.gather(*running)
+        listening.cancel()
+
+
+async def until_ended(tasks: list[UUID], seconds: float = 90) -> None:
+    """Wait until tasks have ended, through times when nobody can be asked."""
+    t = tables.tasks
+    open_ones = sa.select(sa.func.count()).where(t.c.id.in_(tasks), t.c.status.in_(("Pending", "Processing")))
+
+    def left() -> int:
+        with database.transaction() as connection:
+            return connection.execute(open_ones).scalar_one()
+
+    async with asyncio.timeout(seconds):
+        while await asyncio.to_thread(left):  # noqa: ASYNC110  other sessions make it true
+            await asyncio.sleep(0.1)
+
+
+async def a_moment(task: ClaimedTask, report: Report) -> Output:
+    await asyncio.sleep(0.1)
+    return Output(f"{task.id}.mp4")
+
+
+def test_nothing_is_lost_or_doubled_when_postgres_restarts_under_load(own_server: Path) -> None:
+    owner = make_owner()
+    tasks = make_tasks(owner, 150, placement=PLACEMENT, hold="1")
+
+    async def main() -> None:
+        async with working(a_moment, a_moment):
+            for _ in range(2):
+                await asyncio.sleep(1)
+                await asyncio.to_thread(embedded.stop, own_server)
+                await asyncio.sleep(0.5)
+                await asyncio.to_thread(embedded.start, own_server)
+            await until_ended(tasks)
+
+    asyncio.run(main())
+    rows = [row_of(task) for task in tasks]
+    assert {(row.status, row.attempt) for row in rows} == {("Complete", 1)}
+    with database.transaction() as connection:
+        made = connection.scalars(sa.select(tables.generation_variants.c.task_id)).all()
+    assert sorted(made) == sorted(tasks)
+    check_ledger()
+
+
+def test_task_completes_when_storage_failed_and_healed(quick: None, owner: Owner, tmp_path: Path) -> None:
+    folder = Path(get_settings().resolved_storage_url.removeprefix("file://"))
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    # A file where the folder should be: every write fails until it is gone.
+    folder.write_text("no folder")
+    video = tmp_path / "film.mp4"
+    video.write_bytes(b"frames")
+    (task,) = make_tasks(owner, placement=PLACEMENT)
+
+    async def store(task: ClaimedTask, report: Report) -> Output:
+        key = storage.output_key(task.project_id, task.id, task.lease_id, "film.mp4")
+        try:
+            await asyncio.to_thread(storage.put, video, key)
+        except OSError:
+            folder.unlink()  # noqa: ASYNC240  instant
+            raise
+        return Output(key)
+
+    async def main() -> None:
+        async with working(store):
+            await until_ended([task])
+
+    asyncio.run(main())
+    row = row_of(task)
+    assert (row.status, row.attempt) == ("Complete", 2)
+    assert storage.exists(row.output_location)
+
+
+def test_work_goes_on_when_the_listener_is_cut_off(quick: None, owner: Owner) -> None:
+    cut = sa.text(
+        "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND query LIKE 'LISTEN%'"
+    )
+
+    async def main() -> None:
+        async with working(a_moment):
+            for _ in range(2):
+                tasks = await asyncio.to_thread(make_tasks, owner, 5)
+                await until_ended(tasks)
+                with database.transaction() as connection:
+                    connection.execute(cut)
+
+    asyncio.run(main())
+
+
+def test_task_fails_and_frees_its_slot_when_its_result_cannot_be_stored(quick: None, owner: Owner) -> None:
+    with database.transaction() as connection:
+        generations = tables.generations
+        values = {"project_id": owner.project_id, "type": "video"}
+        generation = connection.execute(
+            sa.insert(generations).values(**values).returning(generations.c.id)
+        ).scalar_one()
+    variant = {"as": "variant", "generation_id": str(generation), "variant_type": "upscaled", "primary": True}
+    (doomed,) = make_tasks(owner, placement=variant, hold="1")
+    (next_one,) = make_tasks(owner)
+
+    async def execute(task: ClaimedTask, report: Report) -> Output:
+        if task.id == doomed:
+            with database.transaction() as connection:
+                connection.execute(sa.delete(tables.generations).where(tables.generations.c.id == generation))
+        return Output("film.mp4")
+
+    async def main() -> None:
+        async with working(execute, slots=1):
+            await until_ended([doomed, next_one])
+
+    asyncio.run(main())
+    assert [row_of(task).status for task in (doomed, next_one)] == ["Failed", "Complete"]
+    assert "cannot be stored" in row_of(doomed).error_message
+    check_ledger()
