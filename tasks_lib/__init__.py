@@ -41,6 +41,13 @@ if TYPE_CHECKING:
         create_replicate_upscale_task,
         create_travel_between_images_task,
     )
+    from tasks_lib.templates import (
+        create_task_from_template,
+        create_template,
+        delete_template,
+        get_template,
+        list_templates,
+    )
 
 _HOMES = {
     "tasks_lib.client": (
@@ -78,6 +85,13 @@ _HOMES = {
         "create_replicate_upscale_task",
         "create_travel_between_images_task",
     ),
+    "tasks_lib.templates": (
+        "create_task_from_template",
+        "create_template",
+        "delete_template",
+        "get_template",
+        "list_templates",
+    ),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
@@ -98,13 +112,18 @@ __all__ = [
     "create_magic_edit_task",
     "create_replicate_upscale_task",
     "create_task",
+    "create_task_from_template",
     "create_tasks",
+    "create_template",
     "create_travel_between_images_task",
+    "delete_template",
     "expand_array_to_count",
     "generate_run_id",
     "generate_task_id",
     "get_task",
+    "get_template",
     "list_tasks",
+    "list_templates",
     "resolve_project_resolution",
     "retry_task",
     "upload_media",
