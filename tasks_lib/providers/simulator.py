@@ -63,6 +63,7 @@ class _Order:
     kind: Fault
     times: int
     seconds: float | None
+    prompt: str | None
 
 
 @dataclass
@@ -91,13 +92,22 @@ class Simulator:
         """At how many looks after the end of a job its time is not known yet."""
         self.jobs: dict[str, SimJob] = {}
         self.calls: list[tuple[str, str]] = []
-        self.most_running = 0
+        self._most: dict[str, int] = {}
         self.url = ""
         self._orders: list[_Order] = []
 
-    def fault(self, call: Call, kind: Fault, times: int = 1, seconds: float | None = None) -> None:
-        """Misbehave at the next `times` calls of a kind; `seconds` is the delay, or what `Retry-After` says."""
-        self._orders.append(_Order(call, kind, times, seconds))
+    def fault(
+        self, call: Call, kind: Fault, times: int = 1, seconds: float | None = None, prompt: str | None = None
+    ) -> None:
+        """Misbehave at the next `times` calls of a kind; `seconds` is the delay, or what `Retry-After` says.
+
+        With `prompt`, only at calls about jobs that were submitted with that prompt.
+        """
+        self._orders.append(_Order(call, kind, times, seconds, prompt))
+
+    def most(self, dialect: str) -> int:
+        """How many jobs of a dialect have been running at once at the most."""
+        return self._most.get(dialect, 0)
 
     async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection."""
@@ -113,7 +123,7 @@ class Simulator:
     async def _answer(self, request: _Request, writer: asyncio.StreamWriter) -> bool:
         """Answer one request, or cut the connection and say so by False."""
         call = _call_of(request)
-        order = self._next(call)
+        order = self._next(call, self._prompt(request))
         self.calls.append((call or "other", request.path))
         if order and order.kind == "cut_before":
             return False
@@ -123,9 +133,16 @@ class Simulator:
         await _write(writer, answer, order)
         return True
 
-    def _next(self, call: Call | None) -> _Order | None:
+    def _prompt(self, request: _Request) -> str | None:
+        if _call_of(request) == "submit":
+            body = json.loads(request.body)
+            return str(body.get("input", body).get("prompt"))
+        named = (self.jobs.get(part.partition(".")[0]) for part in request.path.split("/"))
+        return next((str(job.input.get("prompt")) for job in named if job), None)
+
+    def _next(self, call: Call | None, prompt: str | None) -> _Order | None:
         for order in self._orders:
-            if order.call == call and order.times:
+            if order.call == call and order.times and order.prompt in (None, prompt):
                 order.times -= 1
                 return order
         return None
@@ -162,7 +179,8 @@ class Simulator:
         key = request.headers.get("idempotency-key", "")
         job = SimJob(uuid.uuid4().hex, dialect, model, given, key, webhook, now, now + self.latency)
         self.jobs[job.id] = job
-        self.most_running = max(self.most_running, sum(other.running for other in self.jobs.values()))
+        running = sum(other.running and other.dialect == dialect for other in self.jobs.values())
+        self._most[dialect] = max(running, self.most(dialect))
         return job
 
     def _looked_at(self, job_id: str, order: _Order | None) -> SimJob | None:

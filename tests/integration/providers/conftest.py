@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 import sqlalchemy as sa
@@ -66,7 +66,7 @@ async def working(slots: int = 8) -> AsyncIterator[ProviderPool]:
     """An api worker at work; it is drained at the end."""
     bell = Bell()
     async with ProviderPool() as pool:
-        worker = Worker("api", "api-1", slots, pool.execute, bell)
+        worker = Worker("api", f"api-{uuid4()}", slots, pool.execute, bell)
         running = asyncio.create_task(worker.run())
         try:
             yield pool

@@ -1,24 +1,35 @@
-"""One task, one job, one charge: through success, misbehaviour, cancellation and crowds."""
+"""One task, one job, one charge: through success, cancellation, limits and crowds."""
 
 from __future__ import annotations
 
-from typing import Any
+import asyncio
+import itertools
+import logging
+from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 from PIL import Image
 
-from tasks_lib import get_task, storage
-from tasks_lib.providers.simulator import Call, Fault, Simulator
+from db import tables
+from tasks_lib import cancel_task, create_task, database, get_task, retry_task, storage
+from tasks_lib.errors import TaskValidationError
+from tasks_lib.media.video import probe
+from tasks_lib.providers.pool import ProviderPool
+from tasks_lib.providers.routing import require_served
+from tasks_lib.providers.simulator import Simulator
+from tasks_lib.settings import Settings, get_settings
 from tests.conftest import Owner
-from tests.integration.providers.conftest import create, job_rows, ledger, run_to_end
+from tests.integration.providers.conftest import KEY, create, job_rows, ledger, run_to_end, until, working
 
 BOTH = pytest.mark.parametrize("provider", ["replicate", "fal"])
 
 
 @BOTH
 def test_result_is_kept_as_ours_when_a_provider_serves_the_task(
-    sim: Simulator, owner: Owner, provider: str, tmp_path: Any
+    sim: Simulator, owner: Owner, provider: str, tmp_path: Path
 ) -> None:
+    sim.late_cost = 1
     task_id = create(owner, provider)
     run_to_end(task_id)
     task = get_task(task_id)
@@ -28,58 +39,183 @@ def test_result_is_kept_as_ours_when_a_provider_serves_the_task(
     with Image.open(tmp_path / "result.png") as image:
         assert image.size == (64, 64)
     (job,) = job_rows()
-    assert (job["state"], job["provider"], job["run"]) == ("succeeded", provider, 1)
-    assert job["job_id"] in sim.jobs
+    assert (job["state"], job["provider"], job["run"], job["seconds"]) == ("succeeded", provider, 1, 0)
     assert sim.jobs[job["job_id"]].key == job["key"] == f"{task_id}.0.1"
     assert ledger(task_id) == {"hold", "capture"}
 
 
-FAULTS: list[tuple[str, Call, Fault, dict[str, Any], str, str | None]] = [
-    # provider, call, fault, how often; the state of the task, and its error's kind
-    ("fal", "submit", "429", {"times": 2}, "Complete", None),
-    ("fal", "submit", "429", {"times": 2, "seconds": 1}, "Complete", None),
-    ("fal", "submit", "500", {}, "Failed", "unknown_outcome"),
-    ("fal", "submit", "cut", {}, "Failed", "unknown_outcome"),
-    ("fal", "submit", "slow_headers", {"seconds": 3}, "Failed", "unknown_outcome"),
-    ("fal", "submit", "html", {}, "Failed", "unknown_outcome"),
-    ("fal", "submit", "401", {}, "Failed", "provider"),
-    ("replicate", "submit", "cut", {}, "Complete", None),
-    ("replicate", "submit", "slow_headers", {"seconds": 3}, "Complete", None),
-    ("replicate", "status", "500", {"times": 3}, "Complete", None),
-    ("replicate", "status", "429", {"times": 2}, "Complete", None),
-    ("replicate", "status", "cut", {"times": 2}, "Complete", None),
-    ("replicate", "status", "slow_body", {"seconds": 3}, "Complete", None),
-    ("fal", "status", "html", {"times": 2}, "Complete", None),
-    ("fal", "status", "lost", {}, "Failed", "provider"),
-    ("fal", "status", "failed", {}, "Failed", "provider"),
-    ("fal", "answer", "500", {"times": 2}, "Complete", None),
-    ("fal", "answer", "gone", {}, "Failed", "provider"),
-    ("fal", "file", "500", {"times": 2}, "Complete", None),
-    ("fal", "file", "cut", {}, "Complete", None),
-    ("fal", "file", "html", {}, "Failed", "result_gone"),
-    ("replicate", "file", "gone", {}, "Failed", "result_gone"),
-]
-
-
-@pytest.mark.parametrize(("provider", "call", "fault", "how", "status", "kind"), FAULTS)
-def test_task_ends_in_the_right_state_when_the_provider_misbehaves(
-    sim: Simulator,
-    owner: Owner,
-    provider: str,
-    call: Call,
-    fault: Fault,
-    how: dict[str, Any],
-    status: str,
-    kind: str | None,
+def test_parts_become_one_film_when_a_turbo_travel_has_several_pairs(
+    sim: Simulator, owner: Owner, tmp_path: Path
 ) -> None:
-    sim.fault(call, fault, **how)
-    task_id = create(owner, provider)
+    images = [f"https://example.com/{i}.jpg" for i in range(4)]
+    params = {"image_urls": images, "base_prompts": ["a walk"]}
+    task_id = create_task("wan_2_2_i2v", params, project_id=owner.project_id).task_id
     run_to_end(task_id)
     task = get_task(task_id)
-    assert (task.status, task.error_kind) == (status, kind), task.error_message
-    assert len(sim.jobs) <= 1
-    if kind == "unknown_outcome":
-        # Nobody knows whether it was paid for: the hold stays.
-        assert ledger(task_id) == {"hold"}
-    else:
-        assert ledger(task_id) == {"hold", "capture" if status == "Complete" else "release"}
+    assert (task.status, task.error_message) == ("Complete", None)
+    assert task.output_location is not None
+    storage.fetch(task.output_location, tmp_path / "film.mp4")
+    # Three clips of nine frames that share their keyframes.
+    assert probe(tmp_path / "film.mp4").frames == 25
+    assert sorted(job["part"] for job in job_rows()) == [0, 1, 2]
+    ends = {job.input["image_url"]: job.input["end_image_url"] for job in sim.jobs.values()}
+    assert ends == dict(itertools.pairwise(images))
+
+
+def test_cancellation_reaches_the_provider_when_a_task_is_cancelled(sim: Simulator, owner: Owner) -> None:
+    sim.latency = 600
+    task_ids = [create(owner, provider) for provider in ("replicate", "fal")]
+
+    async def main() -> None:
+        async with working():
+            await until(lambda: len(sim.jobs) == 2)
+            for task_id in task_ids:
+                await asyncio.to_thread(cancel_task, task_id)
+            await until(lambda: all(job.cancelled for job in sim.jobs.values()), 15)
+            await until(lambda: {job["state"] for job in job_rows()} == {"cancelled"}, 15)
+
+    asyncio.run(main())
+    assert [ledger(task_id) for task_id in task_ids] == [{"hold", "release"}] * 2
+
+
+def test_job_is_adopted_or_cancelled_when_its_worker_has_drained(sim: Simulator, owner: Owner) -> None:
+    sim.latency = 600
+    kept, dropped = create(owner, "fal"), create(owner, "fal")
+
+    async def main() -> None:
+        async with working():
+            await until(lambda: len(sim.jobs) == 2)
+        assert {get_task(task_id).status for task_id in (kept, dropped)} == {"Pending"}
+        await asyncio.to_thread(cancel_task, dropped)
+        for job in sim.jobs.values():
+            job.ends = 0 if job.key.startswith(str(kept)) else job.ends
+        async with working():
+            await until(lambda: get_task(kept).is_final)
+            await until(lambda: {job["state"] for job in job_rows()} == {"succeeded", "cancelled"}, 15)
+
+    asyncio.run(main())
+    assert get_task(kept).status == "Complete"
+    assert len(sim.jobs) == 2
+
+
+def test_job_is_cancelled_and_its_task_fails_when_it_never_ends(
+    sim: Simulator, owner: Owner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UNITASK_PROVIDER_JOB_SECONDS", "1")
+    get_settings.cache_clear()
+    sim.latency = float("inf")
+    task_id = create(owner, "fal")
+
+    async def main() -> None:
+        async with working():
+            await until(lambda: get_task(task_id).is_final)
+            await until(lambda: all(job.cancelled for job in sim.jobs.values()), 15)
+
+    asyncio.run(main())
+    task = get_task(task_id)
+    assert (task.status, task.error_kind) == ("Failed", "provider")
+    assert "took longer than 1 seconds" in str(task.error_message)
+
+
+def test_task_is_submitted_once_more_only_when_a_person_retries_it(sim: Simulator, owner: Owner) -> None:
+    sim.fault("submit", "cut")
+    task_id = create(owner, "fal")
+    run_to_end(task_id)
+    assert "nobody knows" in str(get_task(task_id).error_message)
+    assert len(sim.jobs) == 1
+    retry_task(task_id)
+    run_to_end(task_id)
+    assert get_task(task_id).status == "Complete"
+    assert [job.key for job in sim.jobs.values()] == [f"{task_id}.0.1", f"{task_id}.0.2"]
+
+
+def test_limits_hold_for_all_workers_together_when_more_is_waiting(
+    sim: Simulator, owner: Owner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UNITASK_FAL_CONCURRENCY", "3")
+    monkeypatch.setenv("UNITASK_REPLICATE_PER_MINUTE", "4")
+    get_settings.cache_clear()
+    sim.latency = 0.3
+    fal = [create(owner, "fal") for _ in range(9)]
+    replicate = [create(owner, "replicate") for _ in range(6)]
+
+    async def main() -> None:
+        async with working(), working():
+            await until(lambda: all(get_task(task_id).status == "Complete" for task_id in fal))
+            await until(lambda: sum(get_task(task_id).status == "Complete" for task_id in replicate) == 4)
+
+    asyncio.run(main())
+    assert sim.most("fal") == 3
+    late = [task for task_id in replicate if (task := get_task(task_id)).status == "Pending"]
+    # They come back when the minute is over, and waiting cost them no attempt.
+    assert [task.attempt for task in late] == [0, 0]
+
+
+def test_quick_provider_serves_when_a_slow_one_is_full(
+    sim: Simulator, owner: Owner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UNITASK_REPLICATE_CONCURRENCY", "2")
+    get_settings.cache_clear()
+    sim.fault("status", "never", times=10_000, prompt="slow")
+    for _ in range(8):
+        create(owner, "replicate", prompt="slow")
+    quick = [create(owner, "fal") for _ in range(6)]
+    run_to_end(*quick, slots=4)
+    assert {get_task(task_id).status for task_id in quick} == {"Complete"}
+    assert sum(job.dialect == "replicate" for job in sim.jobs.values()) == 2
+
+
+def test_key_appears_nowhere_when_calls_fail_in_many_ways(
+    sim: Simulator, owner: Owner, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    for provider in ("replicate", "fal"):
+        sim.fault("submit", "401", prompt=f"refused {provider}")
+        sim.fault("submit", "cut", prompt=f"cut {provider}")
+    task_ids = [
+        create(owner, p, prompt=f"{how} {p}") for p in ("replicate", "fal") for how in ("refused", "cut", "good")
+    ]
+    run_to_end(*task_ids)
+    refused = get_task(task_ids[0])
+    assert "no access with Bearer ***" in str(refused.error_message)
+    assert KEY not in caplog.text
+    assert KEY not in repr(get_settings())
+    with database.transaction() as connection:
+        for table in tables.metadata.tables.values():
+            rows = connection.execute(
+                sa.select(sa.cast(sa.literal_column(f'"{table.name}"'), sa.Text)).select_from(table)
+            )
+            assert not [row for (row,) in rows if KEY in row], table.name
+
+
+def test_creation_names_the_setting_when_no_key_is_set() -> None:
+    alone = Settings(database_url="", fal_key=None, replicate_token=None)
+    with pytest.raises(TaskValidationError, match="UNITASK_FAL_KEY"):
+        require_served("qwen_image", alone)
+    with pytest.raises(TaskValidationError, match="replicate, fal"):
+        require_served("magic_edit", alone.model_copy(update={"providers": {"magic_edit": "elsewhere"}}))
+    require_served("qwen_image", alone.model_copy(update={"database_url": "postgresql://far.example/unitask"}))
+
+
+def test_worker_names_the_setting_when_it_has_no_key(
+    sim: Simulator, owner: Owner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("UNITASK_FAL_KEY")
+    get_settings.cache_clear()
+    task_id = create(owner, "fal")
+    run_to_end(task_id)
+    assert "UNITASK_FAL_KEY" in str(get_task(task_id).error_message)
+
+
+def test_unwanted_jobs_are_left_alone_when_their_provider_has_no_key_here(
+    sim: Simulator, owner: Owner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del owner, sim
+    monkeypatch.delenv("UNITASK_FAL_KEY")
+    get_settings.cache_clear()
+
+    async def main() -> None:
+        async with ProviderPool() as pool:
+            await pool.sweep()
+
+    asyncio.run(main())
