@@ -411,8 +411,6 @@ provider_jobs = Table(
     # What the provider says: seconds of its machine, and dollars where it names them.
     Column("seconds", REAL),
     Column("cost", CREDITS),
-    # A webhook that came before the next look.
-    _time("rung_at"),
     _time("cancelling_at"),
     _time("created_at", now=True),
     _time("ended_at"),

@@ -461,7 +461,6 @@ def upgrade() -> None:
         sa.Column("error", sa.Text(), nullable=True),
         sa.Column("seconds", sa.REAL(), nullable=True),
         sa.Column("cost", sa.Numeric(precision=14, scale=6), nullable=True),
-        sa.Column("rung_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("cancelling_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.Column("ended_at", sa.DateTime(timezone=True), nullable=True),
