@@ -44,7 +44,6 @@ class JourneyParams(
         "use_uni3c": "say `structure_guidance.target: uni3c`",
         "uni3c_start_percent": "send it in `structure_guidance.step_window`",
         "uni3c_end_percent": "send it in `structure_guidance.step_window`",
-        "regenerate_anchors": "the anchors are always the images themselves",
         "stitch_config": "segments share their keyframes and need no bridges; `join_clips_orchestrator` joins clips",
     }
 
@@ -80,6 +79,9 @@ class JourneyParams(
 
     dimension_source: Literal["project", "firstImage", "custom"] = "project"
     """Where the form took `resolution` from."""
+
+    regenerate_anchors: Literal[False] = False
+    """Withdrawn; only false. The anchors are always the images themselves."""
 
     show_input_images: Literal[False] = False
     """Withdrawn; only false. The contact sheet shows the images."""
