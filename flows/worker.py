@@ -35,6 +35,7 @@ logger = logging.getLogger(__name__)
 
 LOOK_SECONDS = 3
 FLEET_SECONDS = 15
+LINK_TRIES = 20
 RECENT = timedelta(minutes=10)
 
 _background: set[asyncio.Future[Any]] = set()
@@ -121,9 +122,15 @@ async def _link(task: ClaimedTask, task_run_id: UUID) -> None:
     """The row gets to know its task run, and the task run the orchestrator that it is a part of."""
 
     async def link() -> None:
-        parent = await asyncio.to_thread(leases.show_in_prefect, task.lease, task_run_id=task_run_id)
-        if parent is not None and parent.flow_run_id is not None:
-            await report.link_to_parent(parent.name, parent.flow_run_id)
+        # The orchestrator's run may start after its first children: planting does not wait for Prefect.
+        for _ in range(LINK_TRIES):
+            parent = await asyncio.to_thread(leases.show_in_prefect, task.lease, task_run_id=task_run_id)
+            if parent is None:
+                return
+            if parent.flow_run_id is not None:
+                await report.link_to_parent(parent.name, parent.flow_run_id)
+                return
+            await asyncio.sleep(LOOK_SECONDS)
 
     await _through_outages(link(), f"link {task.name}")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -60,7 +61,8 @@ def test_gpu_worker_run_lists_the_executions_when_a_travel_is_done(platform: Pla
         assert str(child.task_run_id) == run["id"]
         assert platform.get(f"/flow_runs/{run['flow_run_id']}")["name"]
         assert set(run["tags"]) == {child.task_type, f"project:{platform.owner.project_id}"}
-        notes = platform.post("/artifacts/filter", {"artifacts": {"task_run_id": {"any_": [run["id"]]}}})
+        of_run = {"artifacts": {"task_run_id": {"any_": [run["id"]]}}}
+        notes = until(partial(platform.post, "/artifacts/filter", of_run), 30, "the link to the orchestrator")
         assert f"runs/flow-run/{task.flow_run_id}" in notes[0]["data"]
 
 
@@ -94,6 +96,7 @@ def test_deployment_makes_a_travel_when_it_is_triggered(platform: Platform) -> N
     wrong = {**request, "segment_frames": 4}
     code = f"""
 import json
+from functools import partial
 from prefect.blocks.system import Secret
 from prefect.deployments import run_deployment
 Secret(value={platform.owner.token!r}).save("unitask-token", overwrite=True)
@@ -133,6 +136,7 @@ def test_create_task_deployment_answers_the_id_when_the_request_is_good(platform
     request = {"task_type": TRAVEL, "project_id": project_id, "params": params, "idempotency_key": "by deployment"}
     code = f"""
 import json
+from functools import partial
 from prefect.blocks.system import Secret
 from prefect.deployments import run_deployment
 Secret(value={platform.owner.token!r}).save("unitask-token", overwrite=True)
