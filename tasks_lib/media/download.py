@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ipaddress
 import socket
+import ssl
 import time
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,51 +21,91 @@ MAX_REDIRECTS = 5
 CONNECT_SECONDS = 10.0
 READ_SECONDS = 30.0
 
+# IPv6 forms that carry an IPv4 address in their last 32 bits: NAT64, and the old compatible form.
+_LOCAL_NAT64 = ipaddress.IPv6Network("64:ff9b:1::/48")
+_CARRIERS = [ipaddress.IPv6Network(prefix) for prefix in ("64:ff9b::/96", "::/96")]
+
 
 def download(url: str, path: Path) -> None:
-    """Copy what an http(s) URL gives to a file.
+    """Copy what an http(s) URL gives to a file; what it is, whoever reads it finds by its content.
 
-    Raises `TaskValidationError` for an address or size that is not allowed, and `EngineError` when it cannot be had.
+    Raises `TaskValidationError` for an address or size that is not allowed, and `EngineError` when it cannot
+    be had. Their texts name the address without its query, which may hold a signature.
     """
     settings = get_settings()
+    shown = url.partition("?")[0]
     until = time.monotonic() + settings.download_seconds
     timeout = httpx.Timeout(READ_SECONDS, connect=CONNECT_SECONDS)
     try:
         with (
             httpx.Client(
-                transport=_transport(), follow_redirects=True, max_redirects=MAX_REDIRECTS, timeout=timeout
+                transport=_transport(until),
+                follow_redirects=True,
+                max_redirects=MAX_REDIRECTS,
+                timeout=timeout,
+                trust_env=False,
+                # Packed bytes could unfold to a thousand times their size.
+                headers={"Accept-Encoding": "identity"},
             ) as client,
             client.stream("GET", url) as response,
             path.open("wb") as file,
         ):
             response.raise_for_status()
+            if response.headers.get("Content-Encoding", "identity") != "identity":
+                raise TaskValidationError(f"`{shown}` comes packed, which was not asked for")
             for chunk in response.iter_bytes():
                 file.write(chunk)
                 if file.tell() > settings.download_bytes:
-                    raise TaskValidationError(f"`{url}` has more than {settings.download_bytes} bytes")
-                if time.monotonic() > until:
-                    raise EngineError(f"`{url}` took longer than {settings.download_seconds} seconds", retryable=True)
+                    raise TaskValidationError(f"`{shown}` has more than {settings.download_bytes} bytes")
     except httpx.HTTPStatusError as error:
         status = error.response.status_code
-        raise EngineError(f"`{url}` answered {status}", retryable=status >= 500 or status == 429) from None
-    except httpx.InvalidURL as error:
-        raise TaskValidationError(f"`{url}` is not a URL: {error}") from None
+        raise EngineError(f"`{shown}` answered {status}", retryable=status >= 500 or status == 429) from None
+    except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
+        raise TaskValidationError(f"`{shown}` is not an http(s) URL: {error}") from None
+    except httpx.TooManyRedirects:
+        raise EngineError(f"`{shown}` redirects more than {MAX_REDIRECTS} times") from None
     except httpx.HTTPError as error:
-        raise EngineError(f"`{url}` cannot be had: {str(error) or type(error).__name__}", retryable=True) from None
+        if time.monotonic() >= until:
+            reason = f"took longer than {settings.download_seconds:g} seconds"
+        else:
+            reason = f"cannot be had: {str(error) or type(error).__name__}"
+        raise EngineError(f"`{shown}` {reason}", retryable=True) from None
 
 
-def _transport() -> httpx.HTTPTransport:
+def is_public(address: str) -> bool:
+    """Whether an IP address is one of the open internet, whatever it is wrapped in."""
+    ip = ipaddress.ip_address(address)
+    if isinstance(ip, ipaddress.IPv6Address):
+        carried = ip.ipv4_mapped or ip.sixtofour
+        if any(ip in network for network in _CARRIERS):
+            carried = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
+        if carried is not None:
+            return is_public(str(carried))
+        if ip.is_site_local or ip.teredo is not None or ip in _LOCAL_NAT64:
+            return False
+    return ip.is_global and not ip.is_multicast
+
+
+@cache
+def _ssl_context() -> ssl.SSLContext:
+    return httpx.create_ssl_context()
+
+
+def _transport(until: float) -> httpx.HTTPTransport:
     # The environment's proxies are not used: they would resolve names out of our sight.
-    transport = httpx.HTTPTransport(trust_env=False)
+    transport = httpx.HTTPTransport(verify=_ssl_context(), trust_env=False)
     # The check sits where connections are opened, so redirects and names that change their address pass it too.
     transport._pool = httpcore.ConnectionPool(
-        ssl_context=httpx.create_ssl_context(), network_backend=_PublicOnly(), max_connections=4
+        ssl_context=_ssl_context(), network_backend=_PublicOnly(until), max_connections=4
     )
     return transport
 
 
 class _PublicOnly(httpcore.SyncBackend):
     """Opens connections to public addresses, and to others only where the settings allow it."""
+
+    def __init__(self, until: float) -> None:
+        self._until = until
 
     def connect_tcp(
         self,
@@ -75,12 +117,54 @@ class _PublicOnly(httpcore.SyncBackend):
     ) -> httpcore.NetworkStream:
         try:
             found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        except socket.gaierror as error:
-            raise httpcore.ConnectError(f"no address for {host}: {error.strerror}") from None
-        addresses = [str(entry[4][0]) for entry in found]
-        if not get_settings().allow_private_urls and not all(ipaddress.ip_address(a).is_global for a in addresses):
+        except (socket.gaierror, UnicodeError) as error:
+            raise httpcore.ConnectError(f"no address for {host}: {error}") from None
+        addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
+        if not get_settings().allow_private_urls and not all(is_public(address) for address in addresses):
             raise TaskValidationError(
                 f"`{host}` is not a public address; UNITASK_ALLOW_PRIVATE_URLS=true allows private ones"
             )
-        # To the very address that was checked: a second look-up could answer another one.
-        return super().connect_tcp(addresses[0], port, timeout, local_address, socket_options)
+        # To the very addresses that were checked: a second look-up could answer others.
+        for address in addresses[:-1]:
+            try:
+                return self._connect(address, port, timeout, local_address, socket_options)
+            except (httpcore.ConnectError, httpcore.ConnectTimeout):
+                continue
+        return self._connect(addresses[-1], port, timeout, local_address, socket_options)
+
+    def _connect(self, address: str, port: int, timeout: float | None, *rest: Any) -> httpcore.NetworkStream:
+        stream = super().connect_tcp(address, port, _bounded(timeout, self._until), *rest)
+        return _UntilThen(stream, self._until)
+
+
+class _UntilThen(httpcore.NetworkStream):
+    """A connection that ends at a moment: a server that sends a byte now and then cannot hold it for longer."""
+
+    def __init__(self, stream: httpcore.NetworkStream, until: float) -> None:
+        self._stream = stream
+        self._until = until
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        return self._stream.read(max_bytes, _bounded(timeout, self._until))
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        self._stream.write(buffer, _bounded(timeout, self._until))
+
+    def close(self) -> None:
+        self._stream.close()
+
+    def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+    ) -> httpcore.NetworkStream:
+        secure = self._stream.start_tls(ssl_context, server_hostname, _bounded(timeout, self._until))
+        return _UntilThen(secure, self._until)
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._stream.get_extra_info(info)
+
+
+def _bounded(timeout: float | None, until: float) -> float:
+    left = until - time.monotonic()
+    if left <= 0:
+        raise httpcore.ReadTimeout("the time is over")
+    return left if timeout is None else min(timeout, left)
