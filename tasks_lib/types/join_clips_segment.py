@@ -48,9 +48,10 @@ def execute(bench: Bench) -> Output:
         raise EngineError(
             "`keep_bridging_images` and `vid2vid_init_strength` need a model; configure one or leave them"
         )
-    form = Form.of(bench.fetch(params.first_clip), params.resolution, params.fps)
-    before = open_clip(bench.fetch(params.clip_before), form)
-    after = open_clip(bench.fetch(params.clip_after), form)
+    wanted = {params.first_clip, params.clip_before, params.clip_after}
+    files = {reference: bench.fetch(reference) for reference in wanted}
+    form = Form.of(files[params.first_clip], params.resolution, params.fps)
+    before, after = open_clip(files[params.clip_before], form), open_clip(files[params.clip_after], form)
     join = plan_join(
         before.count // 2 if params.before_is_shared else before.count,
         after.count // 2 if params.after_is_shared else after.count,

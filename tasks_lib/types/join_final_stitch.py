@@ -26,22 +26,25 @@ class JoinStitchParams(ClipForm, TaskParams):
 
 def execute(bench: Bench) -> Output:
     """Cut the clips as the bridges say, and cross-fade each bridge with both its clips over the shared context."""
+    from tasks_lib.engines.base import watched
     from tasks_lib.media.clips import Form, open_clip
     from tasks_lib.media.stitch import stitch
     from tasks_lib.media.video import write_video
 
     params = JoinStitchParams.parse(bench.params)
-    form = Form.of(bench.fetch(params.first_clip), params.resolution, params.fps)
+    files = {reference: bench.fetch(reference) for reference in {params.first_clip, *params.clips}}
+    form = Form.of(files[params.first_clip], params.resolution, params.fps)
     keys = [join_key(i) for i in range(len(params.clips) - 1)]
     joins = [Join.model_validate(bench.inputs[key]["result"]["join"]) for key in keys]
 
     parts, overlaps, total = [], [], 0
     for i, reference in enumerate(params.clips):
-        clip = open_clip(bench.fetch(reference), form)
+        clip = open_clip(files[reference], form)
         start = joins[i - 1].cut_after if i else 0
         stop = clip.count - (joins[i].cut_before if i < len(joins) else 0)
         part = bench.folder / f"clip_{i:03d}.mkv"
-        total += write_video(part, clip.frames(start, stop), form.fps, lossless=True)
+        kept = watched(clip.frames(start, stop), stop - start, on_progress=_silent, cancelled=bench.cancelled)
+        total += write_video(part, kept, form.fps, lossless=True)
         parts.append(part)
         if i < len(joins):
             parts.append(bench.input_file(keys[i]))
@@ -54,6 +57,10 @@ def execute(bench: Bench) -> Output:
         expect_frames=total,
         joins=[{"key": key, **bench.inputs[key]["result"]["provenance"]} for key in keys],
     )
+
+
+def _silent(_: int, __: int) -> None:
+    """The bar is the film's own."""
 
 
 def estimate_seconds(params: dict[str, Any]) -> float:
