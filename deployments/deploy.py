@@ -24,6 +24,7 @@ from deployments.manifest import TAG, Deployment, Manifest, read
 from deployments.state import resolve_home, state
 from deployments.supervisor import POOLS, PROJECT
 from flows import api
+from tasks_lib.auth import sealing
 from tasks_lib.database import database_url
 from tasks_lib.types import registry
 
@@ -53,6 +54,7 @@ def deploy(home: Path | None = None, root: Path = PROJECT) -> Deployed:
     """
     manifest = read(root, dict.fromkeys(POOLS, QUEUES))
     home = resolve_home(home)
+    sealing.ensure_key_pair(home)
     run = state(home)
     api_url = _answering(run.prefect_api_url if run else os.environ.get("PREFECT_API_URL"))
     _migrate(run.database_url if run else database_url())

@@ -9,27 +9,36 @@ from uuid import UUID
 from prefect import flow, task
 from prefect.blocks.system import Secret
 from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
+from prefect.states import Completed
 
 from flows import fleet
 from tasks_lib.auth import Caller, authenticate
+from tasks_lib.auth.sealing import unseal
 from tasks_lib.creation import TaskCreated, TaskRequest, ValidRequest, store, validate
 
 STEP: dict[str, Any] = {"persist_result": False, "cache_policy": NO_CACHE}
 
 
 @flow(name="create-task", flow_run_name="create {request.task_type}", persist_result=False)
-async def create_task_flow(request: TaskRequest, token_block: str = "unitask-token") -> UUID:  # noqa: S107  a name
+async def create_task_flow(
+    request: TaskRequest,
+    token_block: str = "unitask-token",  # noqa: S107  the name of a block
+    sealed_token: str | None = None,
+) -> State[UUID]:
     """Validate, authorise and store a task, wake the workers, and answer the task's id.
 
     Args:
         request: The task to create.
         token_block: Name of the Prefect Secret block with the caller's token; the token itself is never a parameter.
+        sealed_token: The caller's token, sealed for this request; `create_task(..., via="deployment")` sends it.
     """
     valid = await validate_request(request)
-    caller = await authorise(token_block)
+    caller = await (authorise_sealed(sealed_token, valid) if sealed_token else authorise(token_block))
     created = await insert(valid, caller)
     await wake_workers()
-    return created.task_id
+    known = "is" if created.created else "was there already and is"
+    return Completed(message=f"task {created.task_id} {known} {created.status}", data=created.task_id)
 
 
 @task(**STEP)
@@ -44,6 +53,13 @@ async def authorise(token_block: str) -> Caller:
     """Who is calling: the holder of the token in the block."""
     secret: Any = await Secret.aload(token_block)
     return await asyncio.to_thread(authenticate, secret.get())
+
+
+@task(**STEP)
+async def authorise_sealed(sealed_token: str, valid: ValidRequest) -> Caller:
+    """Who is calling: the holder of the token that was sealed for this request."""
+    token = unseal(sealed_token, valid.request.model_dump(mode="json"))
+    return await asyncio.to_thread(authenticate, token)
 
 
 @task(**STEP)

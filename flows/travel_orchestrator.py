@@ -13,7 +13,7 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 from pydantic import Field
 
-from flows.create_task import authorise, insert, validate_request
+from flows.create_task import authorise, authorise_sealed, insert, validate_request
 from flows.hosting import host_in_this_run
 from tasks_lib.creation import TaskRequest
 from tasks_lib.types.travel_orchestrator import TASK_TYPE, TravelParams
@@ -33,6 +33,7 @@ async def travel_orchestrator(
     request: TravelRequest,
     idempotency_key: str | None = None,
     token_block: str = "unitask-token",  # noqa: S107  the name of a block
+    sealed_token: str | None = None,
 ) -> State[Any]:
     """Make a video that travels through keyframe images.
 
@@ -40,6 +41,7 @@ async def travel_orchestrator(
         request: The images, prompts and settings of the travel.
         idempotency_key: A run with a key that was used before makes nothing new and shows the first travel.
         token_block: Name of the Prefect Secret block with the caller's token; the token itself is never a parameter.
+        sealed_token: The caller's token, sealed for the task's request; see tasks_lib/auth/sealing.py.
     """
     params = request.model_dump(mode="json", exclude_unset=True, exclude={"project_id"})
     valid = await validate_request(
@@ -47,7 +49,7 @@ async def travel_orchestrator(
             task_type=TASK_TYPE.name, params=params, project_id=request.project_id, idempotency_key=idempotency_key
         )
     )
-    caller = await authorise(token_block)
+    caller = await (authorise_sealed(sealed_token, valid) if sealed_token else authorise(token_block))
     # Not at once for everybody: this run is to be its host.
     created = await insert(valid, caller, claimable_after=OURS_SECONDS)
     return await host_in_this_run(created.task_id)

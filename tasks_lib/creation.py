@@ -18,11 +18,11 @@ from uuid import UUID, uuid4
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
-from tasks_lib import database, storage
+from tasks_lib import database, deployment_client, storage
 from tasks_lib.auth import Caller, authenticate, limits, require_project
 from tasks_lib.auth.callers import Project
 from tasks_lib.billing.cost import hold_for
-from tasks_lib.errors import NotFoundError, Refusal, TaskValidationError
+from tasks_lib.errors import AuthenticationError, NotFoundError, Refusal, TaskValidationError
 from tasks_lib.labels import generate_run_id, generate_task_id
 from tasks_lib.params.base import Resolution, field_path
 from tasks_lib.params.lists import expand_array_to_count
@@ -116,8 +116,12 @@ def create_task(
     idempotency_key: str | None = None,
     depends_on: Sequence[UUID | str | Dependency] = (),
     priority: int = 0,
+    via: Literal["deployment"] | None = None,
 ) -> TaskCreated:
     """Validate, authorise and store one task, and wake the workers.
+
+    With `via` deployment, the flow `create-task` does it on the service's side, and this call needs Prefect's API and
+    the service's public key in place of the database.
 
     Repeating it with the same `idempotency_key` answers the first task; with another request under that key it
     raises `ConflictError`. Raises `TaskValidationError`, `AuthenticationError`, `NotFoundError` and
@@ -131,7 +135,19 @@ def create_task(
         "depends_on": depends_on,
         "priority": priority,
     }
+    if via == "deployment":
+        return _create_by_deployment(request, token)
     return create_tasks([request], token=token)[0]
+
+
+def _create_by_deployment(given: Mapping[str, Any], token: str | SecretStr | None) -> TaskCreated:
+    # A key always: a sealed token that somebody sends again with its request makes nothing again.
+    (valid,) = validate([{**given, "idempotency_key": given["idempotency_key"] or str(uuid4())}])
+    token = token or get_settings().token
+    if not token:
+        raise AuthenticationError("a token is required; set UNITASK_TOKEN or pass `token`")
+    task_id, status, created = deployment_client.trigger(valid.request.model_dump(mode="json"), token)
+    return TaskCreated(task_id, status, valid.task_type.name, created)
 
 
 def create_tasks(

@@ -59,6 +59,15 @@ class Settings(BaseSettings):
     change_calls_per_minute: Annotated[int, Field(ge=1)] = 600
     """Cancels and retries that one user may ask for in a minute."""
 
+    seal_public_key: str = ""
+    """The service's public key, to which callers seal tokens; empty means `keys/seal.pub` in `home`."""
+
+    seal_private_key: SecretStr | None = None
+    """The key that opens them, for the service alone; unset means `keys/seal.key` in `home`."""
+
+    seal_seconds: Annotated[float, Field(gt=0, le=3600)] = 600
+    """How long a sealed token is good for; a run that starts later is refused."""
+
     lease_seconds: Seconds = 60
     """How long a worker may be silent before its task can be claimed by another."""
 

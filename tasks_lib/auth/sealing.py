@@ -1,0 +1,119 @@
+"""A token that may lie about: sealed to the service's public key, for one request and a few minutes.
+
+What a deployment is triggered with is stored in clear text and shown in Prefect's UI. So the caller's token goes there
+as HPKE (RFC 9180: X25519, HKDF-SHA256, ChaCha20-Poly1305) to a key that only the service has; the request's digest and
+the time of expiry are bound into it, and no other request and no later time opens it.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import struct
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives import hpke
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from pydantic import SecretStr
+
+from tasks_lib.errors import AuthenticationError
+from tasks_lib.settings import get_settings
+
+MARK = "sealed1."
+SKEW_SECONDS = 60
+"""How far the clocks of caller and service may be apart."""
+
+_SUITE = hpke.Suite(hpke.KEM.X25519, hpke.KDF.HKDF_SHA256, hpke.AEAD.CHACHA20_POLY1305)
+_EXPIRY = struct.Struct(">Q")
+
+
+def ensure_key_pair(home: Path) -> None:
+    """Make the service's key pair under `<home>/keys` unless it is there; only its owner can read the private key."""
+    folder = home / "keys"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    private = folder / "seal.key"
+    new = folder / f"seal.key.{os.getpid()}"
+    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        file.write(_encode(X25519PrivateKey.generate().private_bytes_raw()))
+    # Linked when it is whole, and never over a key that another process made first.
+    with suppress(FileExistsError):
+        os.link(new, private)
+    new.unlink()
+    public = X25519PrivateKey.from_private_bytes(_decode(private.read_text())).public_key()
+    (folder / "seal.pub").write_bytes(_encode(public.public_bytes_raw()) + b"\n")
+
+
+def seal(token: str | SecretStr, request: Mapping[str, Any]) -> str:
+    """Seal a token for one request (its JSON form). Raises `AuthenticationError` when there is no public key."""
+    secret = token.get_secret_value() if isinstance(token, SecretStr) else token
+    settings = get_settings()
+    text = settings.seal_public_key or _key_file("seal.pub")
+    if not text:
+        raise AuthenticationError("no public key of the service: set UNITASK_SEAL_PUBLIC_KEY to its keys/seal.pub")
+    try:
+        key = X25519PublicKey.from_public_bytes(_decode(text))
+    except ValueError:
+        raise AuthenticationError("UNITASK_SEAL_PUBLIC_KEY is not a key of this service") from None
+    expiry = _EXPIRY.pack(int(time.time() + settings.seal_seconds))
+    return MARK + _encode(expiry + _SUITE.encrypt(secret.encode(), key, _bound(request, expiry))).decode()
+
+
+def unseal(sealed: str, request: Mapping[str, Any]) -> SecretStr:
+    """The token that was sealed for this very request.
+
+    Raises `AuthenticationError` for one that was sealed for another request, for another service, or too long ago.
+    """
+    settings = get_settings()
+    text = settings.seal_private_key.get_secret_value() if settings.seal_private_key else _key_file("seal.key")
+    if not text:
+        raise AuthenticationError("the service has no key to open sealed tokens; `unitask deploy` makes one")
+    try:
+        if not sealed.startswith(MARK):
+            raise ValueError(MARK)
+        data = _decode(sealed.removeprefix(MARK))
+        expiry, box = data[: _EXPIRY.size], data[_EXPIRY.size :]
+        (until,) = _EXPIRY.unpack(expiry)
+        key = X25519PrivateKey.from_private_bytes(_decode(text))
+        token = _SUITE.decrypt(box, key, _bound(request, expiry)).decode()
+    except (InvalidTag, ValueError, struct.error):
+        raise AuthenticationError("the sealed token does not belong to this request and this service") from None
+    left = until - time.time()
+    if not -SKEW_SECONDS <= left <= settings.seal_seconds + SKEW_SECONDS:
+        raise AuthenticationError("the sealed token has expired; send the request again")
+    return SecretStr(token)
+
+
+def _bound(request: Mapping[str, Any], expiry: bytes) -> bytes:
+    body = json.dumps(_plain(request), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return b"unitask sealed token 1\0" + hashlib.sha256(body.encode()).digest() + expiry
+
+
+def _plain(value: Any) -> Any:
+    """JSON as it comes out of Prefect's database, which writes 1e16 and 1.0 as whole numbers."""
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _key_file(name: str) -> str:
+    try:
+        return (get_settings().home / "keys" / name).read_text()
+    except FileNotFoundError:
+        return ""
+
+
+def _encode(data: bytes) -> bytes:
+    return base64.urlsafe_b64encode(data)
+
+
+def _decode(text: str) -> bytes:
+    return base64.b64decode(text.strip(), altchars="-_", validate=True)

@@ -1,0 +1,87 @@
+"""Creating a task through the deployment `create-task`, for callers who reach Prefect's API and not the database."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from typing import Any
+from uuid import UUID
+
+import httpx
+from pydantic import SecretStr
+
+from tasks_lib import errors
+from tasks_lib.auth.sealing import seal
+from tasks_lib.settings import get_settings
+
+DEPLOYMENT = "create-task/create-task"
+POLL_SECONDS = 0.5
+CALL_SECONDS = 30
+FINAL = frozenset({"COMPLETED", "FAILED", "CANCELLED", "CRASHED"})
+
+_ANSWER = re.compile(r"task ([0-9a-f-]{36}) (is|was there already and is) (\w+)")
+_RAISED = re.compile(r"(?:^|\s)(\w+Error): (.*)", re.DOTALL)
+
+
+def trigger(request: dict[str, Any], token: str | SecretStr) -> tuple[UUID, str, bool]:
+    """Run the deployment for a request (its JSON form, with an idempotency key) and wait for its answer.
+
+    Answers the task's id, its status and whether it was made. Raises what the flow raised, and `TimeoutError`.
+    """
+    parameters = {"request": request, "sealed_token": seal(token, request)}
+    until = time.monotonic() + get_settings().seal_seconds
+    try:
+        with _client() as api:
+            deployment = _json(api.get(f"/deployments/name/{DEPLOYMENT}"))
+            run = _json(api.post(f"/deployments/{deployment['id']}/create_flow_run", json={"parameters": parameters}))
+            while run["state_type"] not in FINAL:
+                if time.monotonic() > until:
+                    raise TimeoutError(f"the run {run['name']} of {DEPLOYMENT} is still {run['state_type']}")
+                time.sleep(POLL_SECONDS)
+                run = _json(api.get(f"/flow_runs/{run['id']}"))
+    except httpx.HTTPError as error:
+        reason = str(error) or type(error).__name__
+        raise errors.ProviderError(f"Prefect's API failed: {reason}", retryable=True) from None
+    return _answer(run)
+
+
+def _answer(run: dict[str, Any]) -> tuple[UUID, str, bool]:
+    message = run["state"]["message"] or ""
+    if run["state_type"] == "COMPLETED" and (found := _ANSWER.search(message)):
+        return UUID(found[1]), found[3], found[2] == "is"
+    if raised := _RAISED.search(message):
+        raise _raised(raised[1], raised[2])
+    raise errors.ProviderError(f"the run {run['name']} of {DEPLOYMENT} is {run['state_type']}: {message}")
+
+
+def _raised(name: str, text: str) -> errors.TaskError:
+    """The flow's own error, as far as its name and text tell it."""
+    if name == "AuthenticationError":
+        return errors.AuthenticationError(text.removeprefix("Authentication failed: "))
+    if name == "RateLimitError" and (wait := re.search(r"come back in (\d+) seconds", text)):
+        return errors.RateLimitError(text, float(wait[1]))
+    if name == "TaskValidationError":
+        named = re.match(r"`([\w.\[\]]+)`", text)
+        return errors.TaskValidationError(text, named[1] if named else None)
+    plain = (errors.AuthorizationError, errors.NotFoundError, errors.ConflictError, errors.InsufficientCreditsError)
+    return {cls.__name__: cls for cls in plain}.get(name, errors.TaskError)(text)
+
+
+def _client() -> httpx.Client:
+    api_url = os.environ.get("PREFECT_API_URL")
+    if not api_url:
+        raise errors.TaskValidationError("`via` deployment needs PREFECT_API_URL", "via")
+    key = os.environ.get("PREFECT_API_KEY")
+    user, _, password = os.environ.get("PREFECT_API_AUTH_STRING", "").partition(":")
+    return httpx.Client(
+        base_url=api_url.rstrip("/"),
+        headers={"Authorization": f"Bearer {key}"} if key else {},
+        auth=(user, password) if user and not key else None,
+        timeout=CALL_SECONDS,
+    )
+
+
+def _json(response: httpx.Response) -> dict[str, Any]:
+    answer: dict[str, Any] = response.raise_for_status().json()
+    return answer
