@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test property test-long lint bench clean
+.PHONY: help demo test property chaos test-long lint bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -26,6 +26,9 @@ test-long: $(STAMP) ## ten times as many inputs for every task type's parameters
 
 property: $(STAMP) ## the life of tasks against a model, 5,000 sequences, and the claim in a table of a million (an hour)
 	UNITASK_TEST_SEQUENCES=5000 UNITASK_TEST_LONG=1 $(BIN)/python -m pytest -s tests/integration/test_lifecycle_model.py tests/integration/test_plans.py
+
+chaos: $(STAMP) ## ten minutes of mixed work while workers are killed and Postgres restarts; SEED=n repeats a run
+	$(BIN)/python -m tests.chaos --seconds 600 $(if $(SEED),--seed $(SEED))
 
 lint: $(STAMP) ## format, lint, types, import rules
 	$(BIN)/ruff format --check .
