@@ -21,6 +21,8 @@ from tasks_lib import accounts, batches, client, creation, monitor, templates
 from tasks_lib.auth import authenticate, issue_token, list_tokens, revoke_token
 from tasks_lib.auth.tokens import DEFAULT_SCOPES
 from tasks_lib.errors import TaskError, TaskValidationError
+from tasks_lib.providers.cli import provider_sim
+from tasks_lib.masking import mask_logs
 from tasks_lib.types.registry import get_task_type, task_types
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)
@@ -30,6 +32,7 @@ app.add_typer(types_app, name="types")
 app.add_typer(token_app, name="token")
 templates_app = typer.Typer(no_args_is_help=True, help="Named parameter sets of a project.")
 app.add_typer(templates_app, name="templates")
+app.command()(provider_sim)
 
 console = Console()
 errors = Console(stderr=True)
@@ -48,6 +51,7 @@ ProjectOption = Annotated[str | None, typer.Option("--project", help="id of the 
 
 def main() -> None:
     """Run the command line; a mistake of the user's ends in one line, and a status of 1."""
+    mask_logs()
     for point in entry_points(group="unitask.commands"):
         app.add_typer(point.load())
     try:
