@@ -52,6 +52,7 @@ ProjectOption = Annotated[str | None, typer.Option("--project", help="id of the 
 def main() -> None:
     """Run the command line; a mistake of the user's ends in one line, and a status of 1."""
     mask_logs()
+    mask_logs()
     for point in entry_points(group="unitask.commands"):
         app.add_typer(point.load())
     try:

@@ -17,6 +17,7 @@ import sqlalchemy as sa
 from db import tables
 from tasks_lib import database
 from tasks_lib.errors import LeaseLostError, TaskError
+from tasks_lib.masking import mask
 from tasks_lib.queue import wakeup
 from tasks_lib.settings import get_settings
 
@@ -167,7 +168,7 @@ def fail(lease: Lease, error: TaskError) -> None:
         p_task_id=lease.task_id,
         p_lease_id=lease.lease_id,
         p_error_kind=error.kind,
-        p_error_message=str(error)[:ERROR_TEXT_LIMIT],
+        p_error_message=mask(str(error))[:ERROR_TEXT_LIMIT],
         p_retryable=error.retryable,
         p_retry_after=getattr(error, "retry_after", None),
     )
