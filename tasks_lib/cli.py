@@ -21,8 +21,8 @@ from tasks_lib import accounts, batches, client, creation, monitor, templates
 from tasks_lib.auth import authenticate, issue_token, list_tokens, revoke_token
 from tasks_lib.auth.tokens import DEFAULT_SCOPES
 from tasks_lib.errors import TaskError, TaskValidationError
-from tasks_lib.providers.cli import provider_sim
 from tasks_lib.masking import mask_logs
+from tasks_lib.providers.cli import provider_sim
 from tasks_lib.types.registry import get_task_type, task_types
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)
@@ -51,7 +51,6 @@ ProjectOption = Annotated[str | None, typer.Option("--project", help="id of the 
 
 def main() -> None:
     """Run the command line; a mistake of the user's ends in one line, and a status of 1."""
-    mask_logs()
     mask_logs()
     for point in entry_points(group="unitask.commands"):
         app.add_typer(point.load())

@@ -52,7 +52,13 @@ def test_secret_is_hidden_when_it_stands_in_a_text(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["task 7f3a is Failed: the token is unknown, expired or revoked", "key=1 tokens: 512", "a://b/c:d@e"]
+    "text",
+    [
+        "there is no key segment_frames and no token unknown_name",
+        "task 7f3a is Failed: the token is unknown, expired or revoked",
+        "key=1 tokens: 512",
+        "a://b/c:d@e",
+    ],
 )
 def test_text_stays_when_it_holds_no_secret(text: str) -> None:
     assert mask(text) == text
