@@ -29,6 +29,7 @@ from tasks_lib.settings import Settings, get_settings
 TRIES = 4
 ANSWER_BYTES = 16 << 20
 LONGEST_PAUSE = 3600.0
+IDLE_CONNECTIONS = 4
 # The server turned the request away before doing anything with it.
 TURNED_AWAY = (429, 503)
 
@@ -66,7 +67,8 @@ class Http:
             timeout=httpx.Timeout(
                 self._settings.provider_read_seconds, connect=self._settings.provider_connect_seconds
             ),
-            limits=httpx.Limits(max_connections=200, max_keepalive_connections=50),
+            # Each call looks at every idle connection: with dozens of them that took most of the time.
+            limits=httpx.Limits(max_connections=200, max_keepalive_connections=IDLE_CONNECTIONS),
             # A redirect would carry the key to wherever it points.
             follow_redirects=False,
         )
@@ -178,6 +180,7 @@ class Downloads:
             ssl_context=httpx.create_ssl_context(),
             network_backend=_PublicOnly(allow_private=self._settings.allow_private_urls),
             max_connections=50,
+            max_keepalive_connections=IDLE_CONNECTIONS,
         )
         self._client = httpx.AsyncClient(
             transport=transport,
