@@ -16,7 +16,13 @@ _PATTERNS = [
     (re.compile(r"\b(utk_[0-9a-f]{10})_[\w-]+"), rf"\1_{HIDDEN}"),
     (re.compile(r"\beyJ[\w-]+\.[\w-]+(\.[\w-]*)?"), HIDDEN),
     (re.compile(r"\b(Bearer)\s+[\w.~+/=:-]{8,}", re.IGNORECASE), rf"\1 {HIDDEN}"),
-    (re.compile(r"""(?i)\b(authorization["']?\s*[:=]\s*["']?(?:\w+\s+)?)[\w.~+/=:-]{6,}"""), rf"\1{HIDDEN}"),
+    (
+        re.compile(
+            r"""(?ix)\b(authorization["']?\s*[:=]\s*["']?(?:(?:bearer|basic|token|key)\s+)?)
+            (?!(?:bearer|basic|token|key)\s)[\w.~+/=:-]{6,}"""
+        ),
+        rf"\1{HIDDEN}",
+    ),
     # The password of a database's or a web address.
     (re.compile(r"(\w://[^\s/:@]*):[^\s/@]+@"), rf"\1:{HIDDEN}@"),
     # Signatures and keys in queries and in texts of the form name=value or "name": "value".

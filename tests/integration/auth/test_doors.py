@@ -144,33 +144,36 @@ def everything() -> dict[str, list[Any]]:
 
 
 def refused(operation: Operation, scene: Scene, token: str) -> TaskError:
-    before = everything()
     with pytest.raises(TaskError) as caught:
         operation(scene, token)
-    assert everything() == before
     assert not token or token not in str(caught.value)
     return caught.value
 
 
 def test_every_operation_is_refused_when_nobody_valid_calls(scene: Scene) -> None:
+    before = everything()
     for credential, make in NOBODY.items():
         token = make(scene)
         for name, (_, operation) in OPERATIONS.items():
             error = refused(operation, scene, token)
             assert (type(error), error.http_status) == (AuthenticationError, 401), (credential, name)
             assert "Authentication" in str(error)
+    assert everything() == before
 
 
 def test_every_operation_is_refused_when_the_token_lacks_its_scope(scene: Scene) -> None:
+    before = everything()
     worker = personal(scene, "worker")
     for scope, operation in OPERATIONS.values():
         for token in (other_scopes(scene, scope), worker):
             error = refused(operation, scene, token)
             assert (type(error), error.http_status) == (AuthorizationError, 403)
+    assert everything() == before
 
 
 def test_every_operation_answers_as_for_a_missing_thing_when_it_is_somebody_elses(scene: Scene) -> None:
     other = make_owner("another")
+    before = everything()
     strangers = (other.token, shared(sub=str(other.user_id)), shared(sub=str(uuid4())))
     for name, (_, operation) in OPERATIONS.items():
         if name == "list_tasks":
@@ -182,6 +185,7 @@ def test_every_operation_answers_as_for_a_missing_thing_when_it_is_somebody_else
             same = refused(operation, missing, token)
             assert type(same) is NotFoundError
             assert _without_ids(same, missing) == _without_ids(error, scene)
+    assert everything() == before
     assert [OPERATIONS["list_tasks"][1](scene, token) for token in strangers] == [[], [], []]
 
 

@@ -151,7 +151,7 @@ def test_neither_touches_a_row_of_the_other_when_two_users_act_at_random(databas
     mine: dict[uuid.UUID, list[uuid.UUID]] = {user.user_id: [travel(user)] for user in users}
     chance = random.Random(4)
     operations: list[Callable[..., Any]] = [cancel_task, retry_task, get_task, travel]
-    for _ in range(120):
+    for _ in range(60):
         user, other = chance.sample(users, 2)
         operation = chance.choice(operations)
         if operation is travel:

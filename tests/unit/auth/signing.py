@@ -35,7 +35,7 @@ PUBLIC_JWKS = [
 def claims(**changed: Any) -> dict[str, Any]:
     """What a good token says; a claim that is changed to None is left out."""
     now = int(time.time())
-    good = {"sub": str(USER), "aud": "authenticated", "iss": "https://login.example", "exp": now + 60, "iat": now}
+    good = {"sub": str(USER), "aud": "authenticated", "iss": "https://login.example", "exp": now + 86_400, "iat": now}
     return {name: value for name, value in {**good, **changed}.items() if value is not None}
 
 

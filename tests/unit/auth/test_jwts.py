@@ -48,8 +48,8 @@ ATTACKS = {
     "no exp": shared(exp=None),
     "exp is text": shared(exp="later"),
     "exp is out of range": shared(exp=1e400),
-    "not valid yet": shared(nbf=NOW + 600),
-    "made in the future": shared(iat=NOW + 600),
+    "not valid yet": shared(nbf=NOW + 80_000),
+    "made in the future": shared(iat=NOW + 80_000),
     "another audience": shared(aud="somebody else"),
     "no audience": shared(aud=None),
     "another issuer": shared(iss="https://evil.example"),
@@ -83,11 +83,16 @@ def test_token_is_refused_when_it_is_attacked(service: LoginService, name: str) 
 
 @pytest.mark.parametrize(
     "token",
-    [shared(), shared(exp=NOW - 1), shared(aud=["other", "authenticated"]), shared(role="authenticated")]
+    [shared(), shared(aud=["other", "authenticated"]), shared(role="authenticated")]
     + [public(algorithm) for algorithm in ("RS256", "ES256", "EdDSA")],
 )
 def test_user_is_named_when_the_token_is_good(service: LoginService, token: str) -> None:
     assert jwts.verify(token) == USER
+
+
+def test_user_is_named_when_the_clocks_differ_by_a_little(service: LoginService) -> None:
+    now = int(time.time())
+    assert jwts.verify(shared(exp=now - 1, nbf=now + 2, iat=now + 2)) == USER
 
 
 def test_nobody_is_let_in_when_no_key_is_configured(monkeypatch: pytest.MonkeyPatch) -> None:
