@@ -32,9 +32,11 @@ def platform_status(home: Path | None = None) -> dict[str, Any]:
     processes = {name: _process(psutil.pid_exists(pids.get(name, -1)), pids.get(name), home) for name in names}
     database, where = _database(run.database_url if run else None)
     processes["postgres"] = _process(database, pids.get("postgres"), where)
-    with api.client(api_url, ANSWER_SECONDS) as client:
-        answering = bool(api_url) and api.answers(client, "/health")
-        pools = _pools(client) if answering else {}
+    answering, pools = False, {}
+    if api_url:
+        with api.client(api_url, ANSWER_SECONDS) as client:
+            answering = api.answers(client, "/health")
+            pools = _pools(client) if answering else {}
     processes["server"] = _process(answering, pids.get("server"), api_url)
     return {
         "ready": all(process["state"] == "running" for process in processes.values()),

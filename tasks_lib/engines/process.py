@@ -38,6 +38,11 @@ class EngineProcess:
         self._tasks = 0
         self._first_size = 0
 
+    @property
+    def pid(self) -> int | None:
+        """The process, while one runs."""
+        return self._process.pid if self._process is not None else None
+
     async def start(self) -> None:
         """Start the process and load its libraries, unless it runs."""
         if self._process is not None and self._process.poll() is None:
@@ -71,7 +76,11 @@ class EngineProcess:
                 else:
                     raise _error(content)
         except asyncio.CancelledError:
-            await self._stop_work(task.lease)
+            try:
+                await self._stop_work(task.lease)
+            except asyncio.CancelledError:
+                # Not even time to stop in order. A process that still works would answer the next task with this one.
+                self.kill()
             raise
         finally:
             self._tasks += 1

@@ -57,6 +57,7 @@ class Worker:
     def __post_init__(self) -> None:
         self._held: dict[Lease, asyncio.Future[None]] = {}
         self._hosted: dict[Lease, asyncio.Future[None]] = {}
+        self._stopping: set[Lease] = set()
         self._draining = asyncio.Event()
         self._reason = ""
         self._beat_now: Callable[[], None] = lambda: None
@@ -133,6 +134,7 @@ class Worker:
 
     def _released(self, held: dict[Lease, asyncio.Future[None]], lease: Lease, _: asyncio.Future[None]) -> None:
         held.pop(lease, None)
+        self._stopping.discard(lease)
         self.done += 1
         # A slot is free: look at once.
         self.bell.ring(self.run_type)
@@ -217,7 +219,10 @@ class Worker:
                 self._beat_now()
 
     def _lost(self, lease: Lease) -> None:
-        if running := self._held.get(lease) or self._hosted.get(lease):
+        # Once: every heartbeat says it again until the work has stopped, and a second cancel would cut that short.
+        running = self._held.get(lease) or self._hosted.get(lease)
+        if running is not None and lease not in self._stopping:
+            self._stopping.add(lease)
             running.cancel()
 
     async def _finish_held(self) -> None:

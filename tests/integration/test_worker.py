@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import pytest
 from PIL import Image
 
@@ -146,9 +145,9 @@ def test_task_comes_back_when_its_engine_process_is_killed(quick: Owner, tmp_pat
         async def execute(task: ClaimedTask, report: Report) -> Output:
             if task.task_type == "travel_segment" and not kills:
                 await engine.start()
-                (child,) = psutil.Process().children()
-                kills.append(child.pid)
-                asyncio.get_running_loop().call_later(0.01, os.kill, child.pid, signal.SIGKILL)
+                assert engine.pid is not None
+                kills.append(engine.pid)
+                asyncio.get_running_loop().call_later(0.01, os.kill, engine.pid, signal.SIGKILL)
             return await engine.execute(task, report)
 
         created = create(quick, tmp_path, 2, segment_frames=81)

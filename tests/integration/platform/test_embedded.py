@@ -106,8 +106,8 @@ def test_a_clear_error_names_the_remedy_when_no_server_runs(tmp_path: Path) -> N
     embedded.stop(tmp_path)
 
 
-def test_the_socket_path_fits_when_the_home_is_long(tmp_path: Path) -> None:
-    home = tmp_path / ("a very long name " * 8) / "home"
+def test_the_socket_path_fits_when_the_home_is_long(home: Path) -> None:
+    home = home / ("a very long name " * 8) / "home"
     try:
         url = embedded.start(home)
         assert execute(url, "SELECT 1") == [(1,)]
