@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+
 from db import embedded, tables
 from db.engine import create_engine
 from db.migrate import upgrade
