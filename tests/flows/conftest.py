@@ -28,7 +28,7 @@ from deployments.state import RunState
 from flows import api, fleet
 from tasks_lib import create_travel_between_images_task, database, upload_media
 from tasks_lib.settings import get_settings
-from tests.conftest import Owner, make_owner
+from tests.conftest import Owner, forget_engine, make_owner
 
 # Short enough that a rescue fits into a test.
 SETTINGS = {
@@ -103,7 +103,7 @@ class Platform:
         }
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     """The platform, for all tests of this folder: it takes half a minute to start."""
     patch = pytest.MonkeyPatch()
@@ -124,7 +124,7 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
         with api.client(run.prefect_api_url) as client:
             yield Platform(run, client, owner, tmp_path_factory.mktemp("pictures"))
     finally:
-        database.get_engine().dispose()
+        forget_engine()
         supervisor.down(home)
         shutil.rmtree(home)
         patch.undo()
@@ -133,7 +133,7 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
 
 def _forget_settings() -> None:
     get_settings.cache_clear()
-    database.get_engine.cache_clear()
+    forget_engine()
 
 
 def until(condition: Callable[[], Any], seconds: float = 120, what: str = "it") -> Any:
