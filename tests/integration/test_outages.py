@@ -148,13 +148,20 @@ def test_work_goes_on_when_the_listener_is_cut_off(quick: None, owner: Owner) ->
         " WHERE datname = current_database() AND query LIKE 'LISTEN%'"
     )
 
+    def cut_off() -> int:
+        with database.transaction() as connection:
+            return connection.execute(cut).scalar_one()
+
     async def main() -> None:
         async with working(a_moment):
             for _ in range(2):
                 tasks = await asyncio.to_thread(make_tasks, owner, 5)
                 await until_ended(tasks)
-                with database.transaction() as connection:
-                    connection.execute(cut)
+                assert {row_of(task).status for task in tasks} == {"Complete"}
+                # It listens, and after the first cut listens again.
+                async with asyncio.timeout(20):
+                    while not await asyncio.to_thread(cut_off):  # noqa: ASYNC110  the condition is in Postgres
+                        await asyncio.sleep(0.1)
 
     asyncio.run(main())
 

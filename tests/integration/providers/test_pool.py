@@ -210,12 +210,18 @@ def test_worker_names_the_setting_when_it_has_no_key(
 def test_unwanted_jobs_are_left_alone_when_their_provider_has_no_key_here(
     sim: Simulator, owner: Owner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    del owner, sim
+    del owner
     monkeypatch.delenv("UNITASK_FAL_KEY")
     get_settings.cache_clear()
+    orphan = {"provider": "fal", "model": "a/model", "key": "of a task that is gone", "run": 1, "life": 0}
+    with database.transaction() as connection:
+        connection.execute(sa.insert(tables.provider_jobs).values(**orphan, state="running", job_id="job 1"))
 
     async def main() -> None:
         async with ProviderPool() as pool:
             await pool.sweep()
 
     asyncio.run(main())
+    (job,) = job_rows()
+    assert (job["state"], job["ended_at"]) == ("running", None)
+    assert not sim.jobs
