@@ -150,7 +150,7 @@ def test_work_goes_on_when_the_listener_is_cut_off(quick: None, owner: Owner) ->
 
     def cut_off() -> int:
         with database.transaction() as connection:
-            return connection.execute(cut).scalar_one()
+            return int(connection.execute(cut).scalar_one())
 
     async def main() -> None:
         async with working(a_moment):
