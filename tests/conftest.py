@@ -23,6 +23,17 @@ from tasks_lib.types import registry
 
 TEMPLATE = "unitask_template"
 
+# Each starts a whole platform, which is more than two at a time would leave room for.
+PLATFORM_TESTS = ("tests/flows/", "tests/acceptance/")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Share the tests between processes (`-n`) file by file; those with a platform begin first, in one process."""
+    items.sort(key=lambda item: not item.nodeid.startswith(PLATFORM_TESTS))
+    for item in items:
+        file = item.nodeid.partition("::")[0]
+        item.add_marker(pytest.mark.xdist_group("platform" if file.startswith(PLATFORM_TESTS) else file))
+
 
 @pytest.fixture(scope="session")
 def server_url() -> Iterator[str]:

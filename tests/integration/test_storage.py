@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from PIL import Image
@@ -13,14 +13,16 @@ from tasks_lib.errors import NotFoundError, TaskValidationError
 from tasks_lib.settings import get_settings
 from tests.conftest import Owner
 
-PROJECT = uuid4()
+# Constants, since they are part of the tests' names.
+PROJECT = UUID(int=1)
+ANOTHER = UUID(int=2)
 
 
 @pytest.mark.parametrize(
     "reference",
     [
-        f"unitask://{uuid4()}/uploads/a.png",
-        f"unitask://{PROJECT}/../{uuid4()}/a.png",
+        f"unitask://{ANOTHER}/uploads/a.png",
+        f"unitask://{PROJECT}/../{ANOTHER}/a.png",
         f"unitask://{PROJECT}//uploads/a.png",
         f"unitask:///{PROJECT}/uploads/a.png",
         "unitask://",
