@@ -1,0 +1,133 @@
+"""The commands about single tasks."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Annotated, Any
+
+import typer
+from rich.json import JSON
+from rich.table import Table
+from rich.text import Text
+
+from tasks_lib import client, creation, monitor
+from tasks_lib.cli.inputs import ParamsOption, ProjectOption, SetOption, project_or_only, read_params, split
+from tasks_lib.cli.output import Output, OutputOption, console, print_ids, print_json
+
+app = typer.Typer()
+
+
+@app.command()
+def create(
+    task_type: Annotated[str, typer.Argument(help="a name from `unitask types list`")],
+    params: ParamsOption = None,
+    set_: SetOption = None,
+    file: Annotated[
+        list[str] | None, typer.Option("--file", help="name=path: upload the file and append it to a list")
+    ] = None,
+    project: ProjectOption = None,
+    key: Annotated[str | None, typer.Option(help="idempotency key: the same key makes nothing twice")] = None,
+    priority: Annotated[int, typer.Option(help="-100 to 100, among your own tasks")] = 0,
+    wait: Annotated[bool, typer.Option("--watch", help="stay, and show how it goes")] = False,
+    output: OutputOption = Output.table,
+) -> None:
+    """Create a task."""
+    project_id = project_or_only(project)
+    values = read_params(params, set_)
+    for name, path in map(split, file or []):
+        values.setdefault(name, []).append(client.upload_media(path, project_id=project_id))
+    created = creation.create_task(task_type, values, project_id=project_id, idempotency_key=key, priority=priority)
+    if output is Output.json:
+        print_json(dataclasses.asdict(created))
+    else:
+        console.print(f"{created.task_type} [bold]{created.task_id}[/] is {created.status}", highlight=False)
+    if wait:
+        watch(str(created.task_id), output)
+
+
+@app.command()
+def watch(task_id: Annotated[str, typer.Argument(help="id of a task")], output: OutputOption = Output.table) -> None:
+    """Show a task and its children until it has ended; the status is 0 only if it is Complete."""
+    if output is Output.json:
+        for task in client.watch_task(task_id):
+            print_json(_as_dict(task), compact=True)
+    else:
+        task = monitor.watch(task_id, console)
+        _print_end(task)
+    if task.status != "Complete":
+        raise typer.Exit(1)
+
+
+@app.command("list")
+def list_(
+    project: ProjectOption = None,
+    status: Annotated[str | None, typer.Option(help="Pending, Processing, Complete, Failed or Cancelled")] = None,
+    task_type: Annotated[str | None, typer.Option("--type", help="only this type")] = None,
+    parent: Annotated[str | None, typer.Option(help="only children of this task")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=1000)] = 20,
+    output: OutputOption = Output.table,
+) -> None:
+    """List tasks, newest first."""
+    tasks = client.list_tasks(
+        project_id=project, status=status, task_type=task_type, parent_task_id=parent, limit=limit
+    )
+    if output is Output.json:
+        return print_json([_as_dict(task) for task in tasks])
+    table = Table("task", "type", "status", "done", "created", "what happened", box=None, header_style="bold")
+    for task in tasks:
+        table.add_row(
+            str(task.id),
+            task.task_type,
+            monitor.styled(task.status),
+            f"{task.percent:.0f} %",
+            f"{task.created_at:%Y-%m-%d %H:%M:%S}",
+            Text(task.error_message or task.output_location or ""),
+        )
+    return console.print(table)
+
+
+@app.command()
+def show(task_id: Annotated[str, typer.Argument(help="id of a task")], output: OutputOption = Output.table) -> None:
+    """Show all of one task."""
+    task = client.get_task(task_id)
+    if output is Output.json:
+        return print_json(_as_dict(task))
+    table = Table(box=None, show_header=False)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    for name, value in _as_dict(task).items():
+        if value is not None and name not in ("params", "result"):
+            table.add_row(name, monitor.styled(value) if name == "status" else Text(str(value)))
+    for name in ("result", "params"):
+        if value := getattr(task, name):
+            table.add_row(name, JSON(json.dumps(value, default=str)))
+    return console.print(table)
+
+
+@app.command()
+def cancel(
+    task_id: Annotated[str, typer.Argument(help="id of a task")],
+    reason: Annotated[str, typer.Option(help="what the task will say")] = "cancelled by its owner",
+    output: OutputOption = Output.table,
+) -> None:
+    """Cancel a task and everything below it."""
+    cancelled = client.cancel_task(task_id, reason=reason)
+    print_ids(cancelled, "was cancelled", output)
+
+
+@app.command()
+def retry(task_id: Annotated[str, typer.Argument(help="id of a task")], output: OutputOption = Output.table) -> None:
+    """Run a failed or cancelled task again, with what depends on it."""
+    print_ids(client.retry_task(task_id), "will run again", output)
+
+
+def _as_dict(task: client.Task) -> dict[str, Any]:
+    return {**dataclasses.asdict(task), "output_url": task.output_url}
+
+
+def _print_end(task: client.Task) -> None:
+    if task.output_url:
+        console.print(f"Output: {task.output_url}", highlight=False, soft_wrap=True)
+    if task.error_message:
+        console.print(Text(task.error_message, style="red"))

@@ -1,0 +1,49 @@
+"""The commands about templates."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Annotated
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from tasks_lib import templates
+from tasks_lib.cli.inputs import ParamsOption, ProjectOption, SetOption, project_or_only, read_params
+from tasks_lib.cli.output import Output, OutputOption, console, print_json
+
+app = typer.Typer(no_args_is_help=True, help="Named parameter sets of a project.")
+
+
+@app.command("save")
+def save_template(
+    name: Annotated[str, typer.Argument(help="a name that is there already is replaced")],
+    task_type: Annotated[str, typer.Argument(help="a name from `unitask types list`")],
+    params: ParamsOption = None,
+    set_: SetOption = None,
+    project: ProjectOption = None,
+) -> None:
+    """Store parameters under a name."""
+    values = read_params(params, set_)
+    saved = templates.create_template(name, task_type, values, project_id=project_or_only(project))
+    console.print(f"{saved.name} makes {saved.task_type}", highlight=False)
+
+
+@app.command("list")
+def list_templates(project: ProjectOption = None, output: OutputOption = Output.table) -> None:
+    """List the templates of a project."""
+    found = templates.list_templates(project_id=project_or_only(project))
+    if output is Output.json:
+        return print_json([dataclasses.asdict(template) for template in found])
+    table = Table("template", "type", "parameters", box=None, header_style="bold")
+    for template in found:
+        table.add_row(template.name, template.task_type, Text(json.dumps(template.params)))
+    return console.print(table)
+
+
+@app.command("delete")
+def delete_template(name: Annotated[str, typer.Argument()], project: ProjectOption = None) -> None:
+    """Remove a template; tasks that were made from it stay."""
+    templates.delete_template(name, project_id=project_or_only(project))
