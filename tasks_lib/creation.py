@@ -28,9 +28,11 @@ from tasks_lib.params.base import Resolution, field_path
 from tasks_lib.params.lists import expand_array_to_count
 from tasks_lib.params.references import references
 from tasks_lib.params.resolution import ASPECT_RATIOS, DEFAULT_ASPECT_RATIO
+from tasks_lib.planning.children import Child
 from tasks_lib.providers.routing import require_served
 from tasks_lib.queue import ClaimedTask, leases, wakeup
 from tasks_lib.queue.summon import summon
+from tasks_lib.serving import default_model, require_engine
 from tasks_lib.settings import get_settings
 from tasks_lib.types.base import Preparation, Prepared, TaskParams, TaskType
 from tasks_lib.types.registry import get_task_type, task_types
@@ -212,8 +214,8 @@ def plant_children(task: ClaimedTask) -> None:
                 "parent_task_id": str(task.id),
                 "child_key": child.key,
                 "placement": child.placement,
-                "model": child.model,
-                "hold": str(_hold(get_task_type(child.task_type), child.params, child.placement)),
+                "model": child.model or default_model(child.task_type, get_settings()),
+                "hold": str(_hold(_leaves(get_task_type(child.task_type), child.params, child.placement))),
                 "depends_on": [{"index": index[key]} for key in child.after],
             }
             for child in children
@@ -286,31 +288,45 @@ def _request(given: Mapping[str, Any]) -> TaskRequest:
 
 
 def _row(item: ValidRequest, project: Project) -> dict[str, Any]:
-    require_served(item.task_type.name, get_settings())
+    settings = get_settings()
+    require_served(item.task_type.name, settings)
     prepared: Prepared = item.task_type.prepare(
         item.params, Preparation(project.id, lambda custom: _resolution(project, custom).resolution)
     )
+    model = prepared.model or default_model(item.task_type.name, settings)
+    leaves = _leaves(item.task_type, prepared.params, prepared.placement, model)
+    for leaf in leaves:
+        require_engine(get_task_type(leaf.task_type), leaf.model, settings)
     return {
         "task_type": item.task_type.name,
         "project_id": str(project.id),
         "params": prepared.params,
         "priority": item.request.priority,
-        "model": prepared.model,
+        "model": model,
         "placement": prepared.placement,
         "idempotency_key": item.request.idempotency_key,
         "request_hash": item.request_hash,
-        "hold": str(_hold(item.task_type, prepared.params, prepared.placement)),
+        "hold": str(_hold(leaves)),
         "references": references(item.params),
         "depends_on": [dependency.model_dump(mode="json") for dependency in item.request.depends_on],
     }
 
 
-def _hold(declared: TaskType[Any], params: dict[str, Any], placement: dict[str, Any] | None) -> Decimal:
+def _hold(leaves: Sequence[Child]) -> Decimal:
     """What a task may cost at the most; a parent costs what its children cost, at their own prices."""
+    types = [get_task_type(leaf.task_type) for leaf in leaves]
+    seconds = [declared.estimate_seconds(leaf.params) for declared, leaf in zip(types, leaves, strict=True)]
+    return sum(map(hold_for, types, seconds), Decimal(0))
+
+
+def _leaves(
+    declared: TaskType[Any], params: dict[str, Any], placement: dict[str, Any] | None, model: str | None = None
+) -> list[Child]:
+    """The work that a task stands for: itself, or that of all its children."""
     if declared.plan is None:
-        return hold_for(declared, declared.estimate_seconds(params))
+        return [Child("", declared.name, params, model=model)]
     children = declared.plan(params, placement)
-    return sum((_hold(get_task_type(c.task_type), c.params, c.placement) for c in children), Decimal(0))
+    return [leaf for c in children for leaf in _leaves(get_task_type(c.task_type), c.params, c.placement, c.model)]
 
 
 def _require_uploads(valid: Sequence[ValidRequest]) -> None:

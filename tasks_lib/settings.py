@@ -9,6 +9,8 @@ from typing import Annotated
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from tasks_lib.models import ModelTable
+
 Seconds = Annotated[float, Field(gt=0)]
 
 
@@ -86,6 +88,13 @@ class Settings(BaseSettings):
     worker_max_seconds: Seconds = 6 * 3600
     """A worker flow run is renewed after this long."""
 
+    drain_seconds: Seconds = 12
+    """How long a worker that is asked to end goes on with what it holds; then it hands back the rest."""
+
+    storage_seconds: Seconds = 300
+    """The longest that storing or fetching one file may take; a storage that is full is waited for as long."""
+
+
     gpu_slots: Annotated[int, Field(ge=1)] = 1
     """Tasks that one gpu worker runs at once."""
 
@@ -133,7 +142,11 @@ class Settings(BaseSettings):
 
     providers: dict[str, str] = {}
     """Which provider serves a task type, where not the default one: `{"magic_edit": "fal"}`, or with a model of its
-    own, `{"replicate_upscale": "replicate:owner/name:version"}`."""
+    own, `{"replicate_upscale": "replicate:owner/name:version"}`. The provider `engine` is our own gpu workers, with a
+    model of `models` where the type needs one: `{"qwen_image": "engine:my-qwen"}`."""
+
+    models: ModelTable = {}
+    """The models of our own engines by alias, as JSON or as the path of a TOML file: see docs/engines.md."""
 
     replicate_concurrency: Annotated[int, Field(ge=1)] = 20
     """Jobs that all workers together have running at Replicate."""

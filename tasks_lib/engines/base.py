@@ -6,12 +6,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from itertools import count
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks_lib.errors import TaskValidationError
+from tasks_lib.errors import EngineError, TaskValidationError
+from tasks_lib.params.loras import Lora
+from tasks_lib.params.phases import PhaseConfig
 
 Frame = NDArray[np.uint8]
 """One picture, H x W x 3, RGB."""
@@ -20,6 +22,13 @@ OnProgress = Callable[[int, int], None]
 """Called with (frames done, frames in all)."""
 
 IsCancelled = Callable[[], bool]
+
+
+class OnStep(Protocol):
+    """How a run reports: (steps done, steps in all), and for a model's own steps what the result looks like so far."""
+
+    def __call__(self, step: int, total: int, preview: Frame | None = None, /) -> None:
+        """Report one step."""
 
 
 class Cancelled(Exception):  # noqa: N818 - the name of an outcome, not of a fault
@@ -37,13 +46,37 @@ class Context:
         _at_least("context.frames", self.frames, 1)
 
 
+@dataclass(frozen=True, kw_only=True)
+class PromptedRequest:
+    """What every request to draw something has: a size in pixels, words, noise, and how a model is to sample.
+
+    Engines without weights follow neither words nor sampling, and their provenance says so. What is None is the
+    model's own default.
+    """
+
+    width: int
+    height: int
+    prompt: str = ""
+    negative_prompt: str = ""
+    seed: int = 0
+    steps: int | None = None
+    loras: tuple[Lora, ...] = ()
+
+    def __post_init__(self) -> None:
+        _at_least("width", self.width, 16)
+        _at_least("height", self.height, 16)
+
+
 @dataclass(frozen=True)
-class InbetweenRequest:
+class InbetweenRequest(PromptedRequest):
     """Exactly `frames` frames that travel from one image to another.
 
     Without context, frame 0 is the start image (unless `start_included` is false) and the last frame the end image.
     With context, the first `context.frames` frames are the tail of that clip, and the rest move on from the start
     image (exclusive) to the end image (inclusive). Without an end image the travel ends where the engine likes.
+
+    `guide` is a video of `frames` frames (motion, edges or depth as pictures) that steers what moves, and
+    `guide_strength` how strongly, 1 being as it was meant.
     """
 
     kind: ClassVar[str] = "inbetween"
@@ -51,18 +84,15 @@ class InbetweenRequest:
     start: Path
     end: Path | None
     frames: int
-    width: int
-    height: int
     context: Context | None = None
     start_included: bool = True
-    prompt: str = ""
-    negative_prompt: str = ""
-    seed: int = 0
     fps: float = 16
+    guide: Path | None = None
+    guide_strength: float = 1.0
+    phases: PhaseConfig | None = None
 
     def __post_init__(self) -> None:
-        _at_least("width", self.width, 16)
-        _at_least("height", self.height, 16)
+        super().__post_init__()
         shown = self.context.frames if self.context else 0
         anchors = int(self.opens_on_start) + int(self.end is not None)
         _at_least("frames", self.frames, shown + max(1, anchors))
@@ -80,7 +110,72 @@ class InbetweenRequest:
         return [(i + 1) / new for i in range(new)]
 
 
-Request = InbetweenRequest
+@dataclass(frozen=True)
+class GenerateRequest(PromptedRequest):
+    """One picture from words."""
+
+    kind: ClassVar[str] = "generate"
+
+
+@dataclass(frozen=True)
+class EditRequest(PromptedRequest):
+    """One picture from others and words: an edit of the first, which the rest lend their style, subject or drawing."""
+
+    kind: ClassVar[str] = "edit"
+
+    images: tuple[Path, ...]
+
+
+@dataclass(frozen=True)
+class VaryRequest(PromptedRequest):
+    """One picture that starts from another: `strength` 0 keeps it, 1 ignores it."""
+
+    kind: ClassVar[str] = "vary"
+
+    image: Path
+    strength: float
+
+
+@dataclass(frozen=True)
+class InpaintRequest(PromptedRequest):
+    """One picture that equals `image` wherever `mask` is black, and is made anew where it is white."""
+
+    kind: ClassVar[str] = "inpaint"
+
+    image: Path
+    mask: Path
+
+
+@dataclass(frozen=True)
+class UpscaleRequest:
+    """One picture, `factor` times as wide and as high."""
+
+    kind: ClassVar[str] = "upscale"
+
+    image: Path
+    factor: float
+    prompt: str = ""
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class AnimateRequest(PromptedRequest):
+    """As many frames as `video` has at `fps`, in which the character of `image` moves as the person in it does.
+
+    `replace` keeps the video and puts the character in the person's place; `animate` keeps the image's surroundings.
+    """
+
+    kind: ClassVar[str] = "animate"
+
+    image: Path
+    video: Path
+    mode: Literal["animate", "replace"]
+    fps: float
+
+
+Request = (
+    InbetweenRequest | GenerateRequest | EditRequest | VaryRequest | InpaintRequest | UpscaleRequest | AnimateRequest
+)
 """Every kind of request that an engine may be asked for."""
 
 
@@ -124,6 +219,13 @@ class EngineResult:
     frames: Iterator[Frame]
     provenance: Provenance
 
+    def image(self) -> Frame:
+        """The one frame of a picture."""
+        pictures = list(self.frames)
+        if len(pictures) != 1:
+            raise EngineError(f"a picture was asked for and {len(pictures)} were made")
+        return pictures[0]
+
 
 class Engine(Protocol):
     """What makes pixels. An engine never fakes: a request that it cannot serve ends in `EngineError`."""
@@ -136,8 +238,9 @@ class Engine(Protocol):
     def estimate(self, request: Request) -> Estimate:
         """What `run` would cost, without loading anything."""
 
-    def run(self, request: Request, *, on_progress: OnProgress, cancelled: IsCancelled) -> EngineResult:
-        """Prepare the request and give its frames lazily. Raises `Cancelled` within one frame of a cancellation."""
+    def run(self, request: Request, *, on_progress: OnStep, cancelled: IsCancelled) -> EngineResult:
+        """Serve the request; frames may be made as they are drawn. Raises `Cancelled` within one frame, or one step
+        of a model, of a cancellation, and `EngineError` for what it cannot serve."""
 
 
 def watched(frames: Iterable[Frame], total: int, *, on_progress: OnProgress, cancelled: IsCancelled) -> Iterator[Frame]:

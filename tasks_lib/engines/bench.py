@@ -8,12 +8,15 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from tasks_lib import storage
-from tasks_lib.engines.base import EngineResult, IsCancelled, Request
-from tasks_lib.engines.embedded import EmbeddedEngine
+from tasks_lib.engines.base import EngineResult, Frame, IsCancelled, Request
+from tasks_lib.engines.select import engine_for
 from tasks_lib.errors import EngineError
 from tasks_lib.media.download import download
+from tasks_lib.media.images import save_png
 from tasks_lib.media.video import probe
 from tasks_lib.queue import ClaimedTask, Output, Progress
+from tasks_lib.serving import default_model
+from tasks_lib.settings import get_settings
 
 
 class Bench:
@@ -48,15 +51,21 @@ class Bench:
         storage.fetch(found["output_location"], path)
         return path
 
-    def run(self, request: Request, *, model: str | None) -> EngineResult:
-        """Give a request to the engine that serves it."""
-        if model is not None:
-            raise EngineError(f"no model `{model}` is configured on this worker; leave `model_name` out to use its own")
-        return EmbeddedEngine().run(request, on_progress=self.on_progress, cancelled=self.cancelled)
+    def run(self, request: Request) -> EngineResult:
+        """Give a request to the engine that serves it: that of the task's model, or of its type's default one."""
+        alias = self._task.model or default_model(self._task.task_type, get_settings())
+        return engine_for(request, alias).run(request, on_progress=self.on_progress, cancelled=self.cancelled)
 
-    def on_progress(self, step: int, total: int) -> None:
-        """Say how far the work is; cheap, call it for every step."""
-        self._report(Progress(percent=100 * step / max(total, 1), step=step, total_steps=total))
+    def on_progress(self, step: int, total: int, preview: Frame | None = None, /) -> None:
+        """Say how far the work is, and what it looks like so far; cheap without a preview, call it for every step."""
+        self._report(
+            Progress(
+                percent=100 * step / max(total, 1),
+                step=step,
+                total_steps=total,
+                preview_key=None if preview is None else self._keep_preview(preview),
+            )
+        )
 
     def keep(self, path: Path) -> str:
         """Store a file beside the output, and return its key."""
@@ -70,6 +79,11 @@ class Bench:
         if expect_frames is not None and media.frames != expect_frames:
             raise EngineError(f"{path.name} has {media.frames} frames and should have {expect_frames}")
         return Output(self.keep(path), {"media": media.as_dict(), **facts})
+
+    def _keep_preview(self, preview: Frame) -> str:
+        path = self.folder / "preview.png"
+        save_png(path, preview)
+        return self.keep(path)
 
     def _new_file(self, suffix: str) -> Path:
         self._files += 1

@@ -14,6 +14,7 @@ from tasks_lib.providers.fal import Fal
 from tasks_lib.providers.http import Http
 from tasks_lib.providers.replicate import Replicate
 from tasks_lib.providers.requests import BUILDS, Build, works
+from tasks_lib.serving import ENGINE
 from tasks_lib.settings import Settings
 
 
@@ -85,7 +86,7 @@ def require_served(task_type: str, settings: Settings) -> None:
     Known only where workers and creators share one machine and its settings, which is what the embedded Postgres
     means; elsewhere the workers have the keys, and say so when they lack one.
     """
-    if settings.database_url or task_type not in BUILDS:
+    if settings.database_url or task_type not in BUILDS or settings.providers.get(task_type, "").startswith(ENGINE):
         return
     try:
         provider = providers(settings)[route(task_type, settings).provider]

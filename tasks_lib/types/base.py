@@ -54,6 +54,8 @@ class TaskType(Generic[P]):
     prepare: Callable[[P, Preparation], Prepared]
     execute: Callable[[Any], Any] | None = None
     """Makes the output of a leaf; it imports its engine when it runs, so that creating never pays for it."""
+    engine_kind: str | None = None
+    """The kind of request that `execute` gives to an engine, which may need a model."""
     plan: Callable[[dict[str, Any], dict[str, Any] | None], list[Child]] | None = None
     """The children of an orchestrator, from its stored params and placement: pure."""
     public: bool = True

@@ -156,6 +156,7 @@ TASK_TYPE = TaskType(
     description="Makes one segment of a travel again.",
     prepare=prepare,
     execute=execute,
+    engine_kind="inbetween",
     estimate_seconds=estimate_seconds,
     tool_type="travel-between-images",
     content_type="video",

@@ -80,8 +80,7 @@ def execute(bench: Bench) -> Output:
             negative_prompt=params.negative_prompt,
             seed=max(params.seed, 0),
             fps=form.fps,
-        ),
-        model=params.model_name,
+        )
     )
 
     def bridge() -> Any:
@@ -107,6 +106,7 @@ TASK_TYPE = TaskType(
     description="The bridge between two clips.",
     prepare=as_given,
     execute=execute,
+    engine_kind="inbetween",
     estimate_seconds=estimate_seconds,
     public=False,
     tool_type="join-clips",

@@ -15,6 +15,8 @@ from sqlalchemy.dialects.postgresql import insert
 import tasks_lib.types
 from db import tables
 from tasks_lib.errors import DatabaseError, TaskValidationError
+from tasks_lib.serving import pool
+from tasks_lib.settings import get_settings
 from tasks_lib.types.base import TaskType
 
 COLUMNS = (
@@ -59,7 +61,7 @@ def get_task_type(name: str) -> TaskType[Any]:
 
 def sync(engine: Engine) -> None:
     """Write the declared types into `task_types`; rows of types that are gone become inactive."""
-    rows = [{column: getattr(declared, column) for column in COLUMNS} for declared in task_types().values()]
+    rows = [_row(declared) for declared in task_types().values()]
     statement = insert(tables.task_types).values(rows)
     updated = {column: statement.excluded[column] for column in COLUMNS if column != "name"}
     with engine.begin() as connection:
@@ -86,7 +88,11 @@ def check(engine: Engine) -> None:
         if rows[name]["is_active"] and name not in task_types()
     ]
     for name, declared in task_types().items():
-        wrong = [c for c in COLUMNS if name in rows and rows[name][c] != getattr(declared, c)]
+        wrong = [c for c, value in _row(declared).items() if name in rows and rows[name][c] != value]
         problems += [f"`{name}`: the row says another `{column}`" for column in wrong]
     if problems:
         raise DatabaseError(f"task types and their table disagree; run `unitask deploy`: {'; '.join(problems)}")
+
+
+def _row(declared: TaskType[Any]) -> dict[str, Any]:
+    return {column: getattr(declared, column) for column in COLUMNS} | {"run_type": pool(declared, get_settings())}

@@ -84,8 +84,7 @@ def render(bench: Bench, params: TravelSegmentParams, *, lossless: bool) -> Outp
             negative_prompt=params.negative_prompt,
             seed=params.seed,
             fps=params.fps,
-        ),
-        model=params.model_name,
+        )
     )
     frames = result.frames
     if params.segment_index:
@@ -111,6 +110,7 @@ TASK_TYPE = TaskType(
     description="One segment of a travel between images.",
     prepare=as_given,
     execute=execute,
+    engine_kind="inbetween",
     estimate_seconds=estimate_seconds,
     public=False,
     tool_type="travel-between-images",

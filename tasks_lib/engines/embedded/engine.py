@@ -25,6 +25,7 @@ from tasks_lib.engines.embedded.synthesis import WORKING_SIDES, Between
 from tasks_lib.errors import EngineError
 from tasks_lib.media.images import load_image
 from tasks_lib.media.video import tail_frames
+from tasks_lib.models import WEIGHTLESS
 
 MIN_CONFIDENCE = 0.12
 """Below this two images are not taken for one scene, and are cross-faded.
@@ -45,25 +46,25 @@ class EmbeddedEngine:
     name = "embedded"
 
     def capabilities(self) -> frozenset[str]:
-        """Only in-between frames: whatever follows a prompt needs a model."""
-        return frozenset({InbetweenRequest.kind})
+        """What can be made from pixels alone: whatever follows a prompt needs a model."""
+        return WEIGHTLESS
 
     def estimate(self, request: Request) -> Estimate:
         """From measurements on two cores of 2 GHz."""
-        self._require(request)
-        pixels = request.width * request.height
-        seconds = _PAIR_SECONDS * (request.end is not None) + request.frames * pixels * _SECONDS_PER_PIXEL
+        asked = self._require(request)
+        pixels = asked.width * asked.height
+        seconds = _PAIR_SECONDS * (asked.end is not None) + asked.frames * pixels * _SECONDS_PER_PIXEL
         return Estimate(seconds, 60 * pixels + 400 * min(pixels, WORKING_SIDES[1] ** 2))
 
     def run(self, request: Request, *, on_progress: OnProgress, cancelled: IsCancelled) -> EngineResult:
         """Measure the motion now, make the frames as they are drawn."""
-        self._require(request)
+        asked = self._require(request)
         if cancelled():
             raise Cancelled("stopped before the first frame")
-        start = load_image(request.start, request.width, request.height)
-        method, confidence, at = _travel(start, request)
-        frames = watched(_frames(request, at), request.frames, on_progress=on_progress, cancelled=cancelled)
-        notes = ["the prompt was not followed: this engine only moves pixels"] if request.prompt else []
+        start = load_image(asked.start, asked.width, asked.height)
+        method, confidence, at = _travel(start, asked)
+        frames = watched(_frames(asked, at), asked.frames, on_progress=on_progress, cancelled=cancelled)
+        notes = ["the prompt was not followed: this engine only moves pixels"] if asked.prompt else []
         if method == "crossfade":
             notes.append(f"the two images do not show one scene (confidence below {MIN_CONFIDENCE})")
         return EngineResult(
@@ -72,21 +73,22 @@ class EmbeddedEngine:
                 engine=self.name,
                 method=method,
                 confidence=confidence,
-                seed=request.seed,
+                seed=asked.seed,
                 versions={"opencv": cv2.__version__, "numpy": np.__version__, "av": version("av")},
                 notes=tuple(notes),
             ),
         )
 
-    def _require(self, request: Request) -> None:
-        if request.kind not in self.capabilities():
+    def _require(self, request: Request) -> InbetweenRequest:
+        if not isinstance(request, InbetweenRequest):
             raise EngineError(
                 f"the engine `{self.name}` cannot serve `{request.kind}`, which needs a model: install the extra `gpu`"
-                " and configure one for the engine `diffusers`"
+                " and describe one in UNITASK_MODELS"
             )
+        return request
 
 
-def _travel(start: Frame, request: Request) -> tuple[str, float | None, Callable[[float], Frame]]:
+def _travel(start: Frame, request: InbetweenRequest) -> tuple[str, float | None, Callable[[float], Frame]]:
     """The method, its confidence, and the frame at each time from 0 to 1."""
     if request.end is None:
         return "push_in", None, lambda t: _pushed_in(start, _eased(t))
@@ -98,7 +100,7 @@ def _travel(start: Frame, request: Request) -> tuple[str, float | None, Callable
     return "crossfade", confidence, lambda t: _crossfaded(start, end, _eased(t))
 
 
-def _frames(request: Request, at: Callable[[float], Frame]) -> Iterator[Frame]:
+def _frames(request: InbetweenRequest, at: Callable[[float], Frame]) -> Iterator[Frame]:
     if request.context:
         for frame in tail_frames(request.context.video, request.context.frames):
             if frame.shape != (request.height, request.width, 3):

@@ -18,6 +18,7 @@ from tasks_lib.engines.base import (
     Context,
     EngineResult,
     Frame,
+    GenerateRequest,
     InbetweenRequest,
     Request,
 )
@@ -163,13 +164,10 @@ def test_progress_counts_every_frame_when_drawn(pictures: dict[str, Path]) -> No
     assert seen == [(i, 5) for i in range(1, 6)]
 
 
-def test_engine_names_what_could_serve_when_the_kind_is_not_its_own(pictures: dict[str, Path]) -> None:
-    class Generate(InbetweenRequest):
-        kind = "generate"
-
-    asked = cast(Request, Generate(pictures["a"], None, 1, WIDTH, HEIGHT))
+def test_engine_names_what_could_serve_when_the_kind_is_not_its_own() -> None:
+    asked = GenerateRequest(width=WIDTH, height=HEIGHT, prompt="a house")
     for call in (EmbeddedEngine().estimate, run):
-        with pytest.raises(EngineError, match=r"`generate`.*`diffusers`"):
+        with pytest.raises(EngineError, match=r"`generate`.*UNITASK_MODELS"):
             cast(Callable[[Request], object], call)(asked)
 
 

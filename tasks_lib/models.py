@@ -1,0 +1,110 @@
+"""The table of models: what weights are where, and what each family of them can make. It knows no torch."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_settings import NoDecode
+
+WEIGHTLESS = frozenset({"inbetween"})
+"""What the embedded engine makes without a model."""
+
+PIPELINES: dict[str, dict[str, str]] = {
+    "WanVACEPipeline": {"inbetween": "WanVACEPipeline"},
+    "WanImageToVideoPipeline": {"inbetween": "WanImageToVideoPipeline"},
+    "WanPipeline": {"generate": "WanPipeline"},
+    "WanAnimatePipeline": {"animate": "WanAnimatePipeline"},
+    "QwenImagePipeline": {
+        "generate": "QwenImagePipeline",
+        "vary": "QwenImageImg2ImgPipeline",
+        "inpaint": "QwenImageInpaintPipeline",
+    },
+    "QwenImageEditPipeline": {"edit": "QwenImageEditPipeline", "inpaint": "QwenImageEditInpaintPipeline"},
+    "QwenImageEditPlusPipeline": {"edit": "QwenImageEditPlusPipeline"},
+    "ZImagePipeline": {
+        "generate": "ZImagePipeline",
+        "vary": "ZImageImg2ImgPipeline",
+        "inpaint": "ZImageInpaintPipeline",
+    },
+    "StableDiffusionUpscalePipeline": {"upscale": "StableDiffusionUpscalePipeline"},
+}
+"""The pipelines that may be loaded, and for each what it is asked for: the kind of request, and the class of diffusers
+that serves it with the same weights."""
+
+
+def _check_pipeline(name: str) -> str:
+    if name not in PIPELINES:
+        raise ValueError(f"must be one of {', '.join(PIPELINES)}")
+    return name
+
+
+class _Row(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class ModelLora(_Row):
+    """An adapter that belongs to a model and is always on."""
+
+    path: str
+    """A safetensors file, or a folder that holds one."""
+
+    strength: Annotated[float, Field(ge=0, le=2)] = 1.0
+    """1 is what it was trained for."""
+
+    expert: Literal["both", "high", "low"] = "both"
+    """Of a pair of models, the one that it is for: that of the high noise, which comes first, or of the low."""
+
+
+class Model(_Row):
+    """One row of the table: weights on this machine, and how they are used where a request does not say."""
+
+    pipeline: Annotated[str, AfterValidator(_check_pipeline)]
+    """The class of diffusers, which the folder's `model_index.json` must name too."""
+
+    path: str
+    """A folder in the layout of diffusers, with safetensors only; with `allow_download` also an id of the hub."""
+
+    allow_download: bool = False
+    """Whether `path` may be an id whose files are fetched."""
+
+    dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
+    """In which numbers it computes."""
+
+    offload: Literal["none", "model", "sequential"] = "none"
+    """Keep all of it on the device, one part at a time, or one layer at a time: less memory, more time."""
+
+    loras: tuple[ModelLora, ...] = ()
+    """Adapters that are always on; a task's own come on top of them."""
+
+    steps: Annotated[int, Field(ge=1, le=200)] | None = None
+    """Inference steps of a request that says none."""
+
+    guidance: Annotated[float, Field(ge=0, le=30)] | None = None
+    """How strictly the prompt is followed; none leaves it to the pipeline."""
+
+    flow_shift: Annotated[float, Field(gt=0, le=100)] | None = None
+    """Shift of the noise schedule; none leaves it to the weights."""
+
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+    """What the digest of its weights must be; `unitask models` prints it."""
+
+    @property
+    def kinds(self) -> frozenset[str]:
+        """The kinds of request that it serves."""
+        return frozenset(PIPELINES[self.pipeline])
+
+
+def _read_table(value: Any) -> Any:
+    """JSON, or the path of a TOML file with a table for each alias."""
+    if not isinstance(value, str):
+        return value
+    if not value.strip() or value.lstrip().startswith("{"):
+        return json.loads(value or "{}")
+    return tomllib.loads(Path(value).expanduser().read_text())
+
+
+ModelTable: TypeAlias = Annotated[dict[str, Model], NoDecode, BeforeValidator(_read_table)]

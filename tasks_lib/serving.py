@@ -1,0 +1,62 @@
+"""Who makes the output of a task: a provider, an engine without weights, or a model of the table."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tasks_lib.errors import EngineError
+from tasks_lib.models import WEIGHTLESS, Model
+from tasks_lib.settings import Settings
+from tasks_lib.types.base import RunType, TaskType
+
+ENGINE = "engine"
+"""In `UNITASK_PROVIDERS`, what stands for the engines of our own workers."""
+
+
+def pool(declared: TaskType[Any], settings: Settings) -> RunType:
+    """Where tasks of a type run: the pool that it declares, or `gpu` where the settings give it to our own engines."""
+    if settings.providers.get(declared.name, "").partition(":")[0] != ENGINE:
+        return declared.run_type
+    if declared.execute is None:
+        raise EngineError(f"UNITASK_PROVIDERS gives `{declared.name}` to an engine, and no engine makes it")
+    return "gpu"
+
+
+def default_model(task_type: str, settings: Settings) -> str | None:
+    """The model that a type gets without a `model_name`; None is the engine without weights."""
+    chosen, _, alias = settings.providers.get(task_type, "").partition(":")
+    return alias or None if chosen == ENGINE else None
+
+
+def model_for(kind: str, alias: str | None, settings: Settings) -> Model | None:
+    """The model that serves a kind of request; None is the engine without weights.
+
+    Raises `EngineError` that names the setting where nothing that is configured can serve it.
+    """
+    if alias is None:
+        if kind in WEIGHTLESS:
+            return None
+        raise EngineError(
+            f"`{kind}` needs a model: describe one in UNITASK_MODELS, and name it as `model_name` or, as the default of"
+            ' a task type, in UNITASK_PROVIDERS: {"<task type>": "engine:<model>"}'
+        )
+    if (model := settings.models.get(alias)) is None:
+        known = ", ".join(f"`{name}`" for name in settings.models) or "none"
+        raise EngineError(f"there is no model `{alias}` in UNITASK_MODELS; known are: {known}")
+    if kind not in model.kinds:
+        raise EngineError(
+            f"the model `{alias}` is a {model.pipeline}, which serves {', '.join(sorted(model.kinds))}, not `{kind}`;"
+            " see UNITASK_MODELS"
+        )
+    return model
+
+
+def require_engine(declared: TaskType[Any], alias: str | None, settings: Settings) -> None:
+    """Refuse work that no engine here could do. Raises `EngineError` that names the setting.
+
+    Known only where workers and creators share one machine and its settings, as for providers; elsewhere the worker
+    says so (docs/decisions/0011-models-are-a-setting-of-the-worker.md).
+    """
+    if settings.database_url or declared.engine_kind is None or pool(declared, settings) != "gpu":
+        return
+    model_for(declared.engine_kind, alias or default_model(declared.name, settings), settings)
