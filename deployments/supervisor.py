@@ -40,10 +40,9 @@ POOLS = ("gpu", "api")
 PREFERRED_PORT = 4200
 
 START_SECONDS = 180  # the first start of all migrates Prefect's database
-DRAIN_SECONDS = 20  # for flow runs to hand back what they hold; for what they do not there are leases
+HAND_BACK_SECONDS = 8  # after its drain time a worker hands back what it holds, and tells Prefect that it ends
 WORKER_STOP_SECONDS = 10
 SERVER_STOP_SECONDS = 10
-STOP_SECONDS = DRAIN_SECONDS + WORKER_STOP_SECONDS + 2 * SERVER_STOP_SECONDS + embedded.STOP_SECONDS
 TICK_SECONDS = 0.5
 LOG_LINES = 20
 
@@ -56,7 +55,7 @@ def up(home: Path | None = None, root: Path = PROJECT) -> RunState:
     home = resolve_home(home)
     log = home / "logs" / "supervisor.log"
     with locked(home / "up.lock"):
-        deadline = time.monotonic() + START_SECONDS + DRAIN_SECONDS
+        deadline = time.monotonic() + START_SECONDS + _drain_seconds()
         started = False
         while time.monotonic() < deadline:
             run = state(home)
@@ -79,11 +78,20 @@ def down(home: Path | None = None) -> None:
     asked: psutil.Process | None = None
     while run := state(home):
         if asked is None and (asked := _supervisor(run, home)):
-            processes.end([asked], STOP_SECONDS)
+            processes.end([asked], _stop_seconds())
         time.sleep(0.05)
     processes.end_all(home, SERVER_STOP_SECONDS)
     embedded.stop(home)
     (home / "run.json").unlink(missing_ok=True)
+
+
+def _drain_seconds() -> float:
+    """For flow runs to finish or hand back what they hold; for what they do not there are leases."""
+    return get_settings().drain_seconds + HAND_BACK_SECONDS
+
+
+def _stop_seconds() -> float:
+    return _drain_seconds() + WORKER_STOP_SECONDS + 2 * SERVER_STOP_SECONDS + embedded.STOP_SECONDS
 
 
 def _supervisor(run: RunState, home: Path) -> psutil.Process | None:
@@ -189,7 +197,7 @@ class Supervisor:
         self._tell()
         # A SIGTERM can fall into the moment in which a sub-flow starts, and Prefect's handler is in place of ours.
         _guarded(leases.drain_workers)
-        processes.drain(self._home, DRAIN_SECONDS)
+        processes.drain(self._home, _drain_seconds())
         workers = [psutil.Process(worker.pid) for worker in self._workers.values() if worker.pid]
         processes.end(workers, WORKER_STOP_SECONDS)
         if self._server and self._server.pid:

@@ -95,6 +95,13 @@ class Settings(BaseSettings):
     """The longest that storing or fetching one file may take; a storage that is full is waited for as long."""
 
 
+    drain_seconds: Seconds = 12
+    """How long a worker that is asked to end goes on with what it holds; then it hands back the rest."""
+
+    storage_seconds: Seconds = 300
+    """The longest that storing or fetching one file may take; a storage that is full is waited for as long."""
+
+
     gpu_slots: Annotated[int, Field(ge=1)] = 1
     """Tasks that one gpu worker runs at once."""
 

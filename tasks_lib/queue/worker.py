@@ -31,6 +31,8 @@ HOSTED_AT_ONCE = 20
 REPORT_SECONDS = 0.5
 RENEWAL = "renewal is due"
 RETRY_SECONDS = 1.0
+STOP_SECONDS = 2.0
+
 
 Report = Callable[[Progress], None]
 Execute = Callable[[ClaimedTask, Report], Awaitable[Output]]
@@ -65,7 +67,7 @@ class Worker:
         """Tasks that have ended here, one way or the other."""
 
     def drain(self, reason: str) -> None:
-        """Claim nothing more, finish what is held within the lease time, hand back the rest, and end."""
+        """Claim nothing more, finish what is held within `drain_seconds`, hand back the rest, and end."""
         self._reason = self._reason or reason
         self._draining.set()
         self.bell.ring(self.run_type)
@@ -91,16 +93,18 @@ class Worker:
     async def _claim_until_drained(self) -> None:
         started = busy = time.monotonic()
         while not self._draining.is_set():
+            now = time.monotonic()
+            due = self.done >= self.settings.worker_max_tasks or now - started > self.settings.worker_max_seconds
+            # A provider's job goes on at the next worker; what an engine has begun would be made anew, so it may end.
+            if due and not (self._held and self.run_type == "gpu"):
+                return self.drain(RENEWAL)
             try:
-                found = await self._claim()
+                found = 0 if due else await self._claim()
             except DatabaseError as error:
                 logger.warning("cannot claim for the moment: %s", error)
                 found = 0
-            now = time.monotonic()
             if found or self._held or self._hosted:
                 busy = now
-            if self.done >= self.settings.worker_max_tasks or now - started > self.settings.worker_max_seconds:
-                return self.drain(RENEWAL)
             if now - busy > self.settings.idle_seconds:
                 return self.drain("there was no work for a while")
             if not found:
@@ -226,17 +230,16 @@ class Worker:
             running.cancel()
 
     async def _finish_held(self) -> None:
-        """Hosts go at once, their children are safe in the table; work gets the time of one lease to finish."""
+        """Hosts go at once, their children are safe in the table; work gets its time, and is then handed back."""
         for hosting in self._hosted.values():
             hosting.cancel()
-        pending = [*self._held.values(), *self._hosted.values()]
-        if not pending:
-            return
-        _, late = await asyncio.wait(pending, timeout=self.settings.lease_seconds)
-        for task in late:
-            task.cancel()
-        if late:
-            await asyncio.wait(late, timeout=RETRY_SECONDS * 5)
+        held = {*self._held.values(), *self._hosted.values()}
+        # Cancelled once, work stops in order; what has not stopped a moment later is cut off by the second time.
+        for seconds in (self.settings.drain_seconds, STOP_SECONDS, STOP_SECONDS):
+            if held:
+                _, held = await asyncio.wait(held, timeout=seconds)
+            for task in held:
+                task.cancel()
 
 
 class _Reporter:

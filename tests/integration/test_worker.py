@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -21,9 +22,10 @@ from tasks_lib.media.video import probe
 from tasks_lib.queue import ClaimedTask, Output
 from tasks_lib.queue.listening import Bell
 from tasks_lib.queue.watching import Watcher
-from tasks_lib.queue.worker import Report, Worker
+from tasks_lib.queue.worker import RENEWAL, STOP_SECONDS, Report, Worker
 from tasks_lib.settings import get_settings
 from tests.conftest import Owner
+from tests.races.sessions import make_tasks
 
 
 @pytest.fixture
@@ -32,6 +34,7 @@ def quick(monkeypatch: pytest.MonkeyPatch, owner: Owner) -> Owner:
     monkeypatch.setenv("UNITASK_LEASE_SECONDS", "3")
     monkeypatch.setenv("UNITASK_HEARTBEAT_SECONDS", "0.3")
     monkeypatch.setenv("UNITASK_POLL_SECONDS", "0.3")
+    monkeypatch.setenv("UNITASK_DRAIN_SECONDS", "1")
     get_settings.cache_clear()
     return owner
 
@@ -189,24 +192,63 @@ def test_running_work_stops_at_once_when_it_is_cancelled(quick: Owner, tmp_path:
     asyncio.run(main())
 
 
-def test_held_work_is_handed_back_when_a_drain_takes_too_long(quick: Owner, tmp_path: Path) -> None:
+def test_held_work_is_handed_back_and_finished_elsewhere_when_a_drain_takes_too_long(
+    quick: Owner, tmp_path: Path
+) -> None:
     async def main() -> None:
         bell = Bell()
         watcher = Watcher(bell)
         started = asyncio.Event()
 
-        async def execute(task: ClaimedTask, report: Report) -> Output:
+        async def hang(task: ClaimedTask, report: Report) -> Output:
             started.set()
-            await asyncio.Event().wait()
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                # An engine that does not hear: only the second call cuts it off.
+                await asyncio.Event().wait()
             raise AssertionError
+
+        async def work(task: ClaimedTask, report: Report) -> Output:
+            return Output("film.mp4")
 
         created = create(quick, tmp_path)
         watching = asyncio.create_task(watcher.run())
-        async with running(api_worker(bell, watcher), gpu_worker(bell, execute), bell=bell):
+        async with running(api_worker(bell, watcher), gpu_worker(bell, hang), bell=bell):
             await asyncio.wait_for(started.wait(), 20)
-        watching.cancel()
+            begun = time.monotonic()
+        assert time.monotonic() - begun < get_settings().drain_seconds + 3 * STOP_SECONDS + 2
         segments = list_tasks(parent_task_id=created.task_id, task_type="travel_segment")
         assert [(task.status, task.attempt) for task in segments] == [("Pending", 0)] * 2
         assert get_task(created.task_id).status == "Pending"
+
+        async with running(gpu_worker(bell, work), bell=bell):
+            await until(lambda: get_task(created.task_id).is_final)
+        watching.cancel()
+        assert get_task(created.task_id).status == "Complete"
+        assert {task.attempt for task in list_tasks(parent_task_id=created.task_id)} == {1}
+
+    asyncio.run(main())
+
+
+def test_engine_work_is_finished_first_when_a_worker_is_renewed(
+    quick: Owner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UNITASK_WORKER_MAX_SECONDS", "0.5")
+    monkeypatch.setenv("UNITASK_DRAIN_SECONDS", "0.1")
+    get_settings.cache_clear()
+
+    async def work(task: ClaimedTask, report: Report) -> Output:
+        await asyncio.sleep(1.5)
+        return Output("film.mp4")
+
+    async def main() -> None:
+        bell = Bell()
+        (task,) = make_tasks(quick)
+        worker = gpu_worker(bell, work)
+        async with running(worker, bell=bell) as (ending,):
+            assert await asyncio.wait_for(ending, 20) == RENEWAL
+        row = get_task(task)
+        assert (row.status, row.attempt) == ("Complete", 1)
 
     asyncio.run(main())
