@@ -94,14 +94,6 @@ class Settings(BaseSettings):
     storage_seconds: Seconds = 300
     """The longest that storing or fetching one file may take; a storage that is full is waited for as long."""
 
-
-    drain_seconds: Seconds = 12
-    """How long a worker that is asked to end goes on with what it holds; then it hands back the rest."""
-
-    storage_seconds: Seconds = 300
-    """The longest that storing or fetching one file may take; a storage that is full is waited for as long."""
-
-
     gpu_slots: Annotated[int, Field(ge=1)] = 1
     """Tasks that one gpu worker runs at once."""
 
@@ -187,6 +179,9 @@ class Settings(BaseSettings):
 
     provider_inline_bytes: Annotated[int, Field(ge=1)] = 8 << 20
     """The largest stored input that is sent inside a request, where the storage cannot sign a URL for it."""
+
+    gateway_origins: tuple[str, ...] = ()
+    """Web origins whose pages may call the gateway themselves: `["https://app.example.com"]`. Back ends need none."""
 
     batch_urls: tuple[str, ...] = ()
     """fsspec URLs under which scheduled batches may read lists and folders of images, for example `s3://bucket/in/`.
