@@ -276,8 +276,9 @@ task_events = Table(
     Column("task_id", UUID(as_uuid=True), nullable=False),
     Column("kind", Text, nullable=False),
     Column("data", JSONB, nullable=False),
-    # Ids are given before commits: a reader that resumes by id stays behind the oldest open transaction.
-    Column("xid", BigInteger, nullable=False, server_default=text("(pg_current_xact_id()::text)::bigint")),
+    # Transactions commit in another order than ids are given. Those with a number from here on began after this id was
+    # given: when all before have ended, no lower id can come any more. See record_events.sql.
+    Column("horizon", BigInteger, nullable=False),
     _time("created_at", now=True),
     Index("ix_task_events_project_id_id", "project_id", "id"),
     Index("ix_task_events_task_id_id", "task_id", "id"),
