@@ -12,6 +12,7 @@ TaskError                       retried  charged  HTTP  what it means
 ├── DatabaseError               yes      no       503   Postgres could not be reached or refused the statement
 ├── ProviderError               maybe    no       502   an external API failed
 │   └── UnknownOutcomeError     no       no       502   nobody knows whether it took a job: the hold on credits stays
+├── StorageError                yes      no       503   the media storage is full, away or does not answer
 └── EngineError                 maybe    no       500   the pixels could not be made here
 
 "retried" is what a worker does with a task that ends so; *maybe* is decided by `retryable` of the instance.
@@ -130,6 +131,13 @@ class ProviderError(TaskError):
 
 class UnknownOutcomeError(ProviderError):
     """A submission's answer was lost, and it cannot be found out whether there is a job that will be charged for."""
+
+
+class StorageError(TaskError):
+    """Bytes could not be stored or fetched, and that was waited for already. A missing file is `NotFoundError`."""
+
+    http_status = 503
+    retryable = True
 
 
 class EngineError(TaskError):

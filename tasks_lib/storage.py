@@ -7,18 +7,37 @@ A *reference* is how a request names an upload: `unitask://<key>`.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
+import logging
 import secrets
 import shutil
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, wait
+from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import IO, cast
+from typing import IO, TypeVar, cast
 from uuid import UUID
 
 import fsspec
 
 from tasks_lib.crashpoints import crashpoint
-from tasks_lib.errors import NotFoundError, TaskValidationError
+from tasks_lib.errors import NotFoundError, StorageError, TaskValidationError
 from tasks_lib.settings import get_settings
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+# Somebody makes room, or a server comes back: what was made so far is worth waiting for that.
+PASSING = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.ECONNREFUSED, errno.ECONNRESET, errno.ETIMEDOUT, errno.EHOSTUNREACH}
+)
+FIRST_PAUSE_SECONDS = 0.5
+LONGEST_PAUSE_SECONDS = 15.0
 
 SCHEME = "unitask://"
 UPLOAD_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".mp4", ".mov", ".webm", ".mkv")
@@ -55,32 +74,82 @@ def key_of(reference: str, project_id: UUID) -> str:
 
 
 def put(path: Path, key: str) -> None:
-    """Store a local file under a key; what is read there afterwards is the whole file or nothing."""
-    filesystem, target = _locate(key)
-    filesystem.makedirs(str(PurePosixPath(target).parent), exist_ok=True)
-    # Under another name first: a reader, or a crash in the middle, never sees half a file, and two writers no mixture.
-    partial = f"{target}.{secrets.token_hex(4)}.part"
-    with path.open("rb") as source, cast(IO[bytes], filesystem.open(partial, "wb")) as sink:
-        shutil.copyfileobj(source, sink, 1 << 20)
-    crashpoint("output.written")
-    filesystem.mv(partial, target)
-    crashpoint("output.stored")
+    """Store a local file under a key; what is read there afterwards is the whole file or nothing.
+
+    Waits for room in a full storage. Raises `StorageError` when `storage_seconds` are over.
+    """
+    _in_time(partial(_put, path, key), f"store `{key}`")
 
 
 def fetch(key: str, path: Path) -> None:
-    """Copy what lies under a key to a local file. Raises `NotFoundError`."""
-    filesystem, source = _locate(key)
+    """Copy what lies under a key to a local file. Raises `NotFoundError` and `StorageError`."""
     try:
-        with cast(IO[bytes], filesystem.open(source, "rb")) as file, path.open("wb") as sink:
-            shutil.copyfileobj(file, sink, 1 << 20)
+        _in_time(partial(_fetch, key, path), f"fetch `{key}`")
     except FileNotFoundError:
         raise NotFoundError(f"there is nothing in storage under `{key}`") from None
 
 
 def exists(key: str) -> bool:
-    """Whether something lies under a key."""
+    """Whether something lies under a key. Raises `StorageError`."""
     filesystem, path = _locate(key)
-    return bool(filesystem.exists(path))
+    return bool(_in_time(partial(filesystem.exists, path), f"look for `{key}`"))
+
+
+def _put(path: Path, key: str) -> None:
+    filesystem, target = _locate(key)
+    filesystem.makedirs(str(PurePosixPath(target).parent), exist_ok=True)
+    # Under another name first: a reader, or a crash in the middle, never sees half a file, and two writers no mixture.
+    unfinished = f"{target}.{secrets.token_hex(4)}.part"
+    try:
+        with path.open("rb") as source, cast(IO[bytes], filesystem.open(unfinished, "wb")) as sink:
+            shutil.copyfileobj(source, sink, 1 << 20)
+    except OSError:
+        # Half a file would keep a full disk full.
+        with contextlib.suppress(OSError):
+            filesystem.rm_file(unfinished)
+        raise
+    crashpoint("output.written")
+    filesystem.mv(unfinished, target)
+    crashpoint("output.stored")
+
+
+def _fetch(key: str, path: Path) -> None:
+    filesystem, source = _locate(key)
+    with cast(IO[bytes], filesystem.open(source, "rb")) as file, path.open("wb") as sink:
+        shutil.copyfileobj(file, sink, 1 << 20)
+
+
+def _in_time(call: Callable[[], T], what: str) -> T:
+    """Call storage, again while that may help, within `storage_seconds`. A missing file is the caller's to explain."""
+    end = time.monotonic() + get_settings().storage_seconds
+    pause = FIRST_PAUSE_SECONDS
+    while True:
+        try:
+            return _answer(call, end, what)
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            if error.errno not in PASSING or time.monotonic() + pause > end:
+                raise StorageError(f"cannot {what}: {error.strerror or error}") from error
+            logger.warning("cannot %s for the moment: %s", what, error)
+        time.sleep(pause)
+        pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+
+
+def _answer(call: Callable[[], T], end: float, what: str) -> T:
+    """Call in a thread that is left behind when it does not come back: a storage that hangs must not hold a task."""
+    answer: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            answer.set_result(call())
+        except BaseException as error:  # noqa: BLE001  raised where the answer is awaited
+            answer.set_exception(error)
+
+    threading.Thread(target=run, name="storage", daemon=True).start()
+    if not wait([answer], max(0.0, end - time.monotonic())).done:
+        raise StorageError(f"cannot {what}: no answer in {get_settings().storage_seconds:g} seconds")
+    return answer.result()
 
 
 def url(key: str) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
+import sys
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -16,15 +18,18 @@ import sqlalchemy as sa
 from db import embedded, tables
 from db.migrate import upgrade
 from tasks_lib import database, storage
+from tasks_lib.errors import StorageError
 from tasks_lib.queue import ClaimedTask, Output
 from tasks_lib.queue.listening import Bell
 from tasks_lib.queue.worker import Report, Worker
 from tasks_lib.settings import get_settings
 from tasks_lib.types import registry
 from tests.conftest import Owner, make_owner
-from tests.races.sessions import check_ledger, make_tasks, row_of
+from tests.races.sessions import check_ledger, make_tasks, row_of, wait_until
 
 Execute = Callable[[ClaimedTask, Report], Awaitable[Output]]
+ROOT = Path(__file__).parents[2]
+UNSHARE = ("unshare", "--map-root-user", "--mount")
 PLACEMENT = {"as": "generation", "type": "video"}
 
 
@@ -127,7 +132,7 @@ def test_task_completes_when_storage_failed_and_healed(quick: None, owner: Owner
         key = storage.output_key(task.project_id, task.id, task.lease_id, "film.mp4")
         try:
             await asyncio.to_thread(storage.put, video, key)
-        except OSError:
+        except StorageError:
             folder.unlink()  # noqa: ASYNC240  instant
             raise
         return Output(key)
@@ -140,6 +145,71 @@ def test_task_completes_when_storage_failed_and_healed(quick: None, owner: Owner
     row = row_of(task)
     assert (row.status, row.attempt) == ("Complete", 2)
     assert storage.exists(row.output_location)
+
+
+def test_outputs_are_stored_at_the_first_attempt_when_a_full_disk_gets_room(
+    quick: None, owner: Owner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if subprocess.run([*UNSHARE, "true"], check=False, capture_output=True).returncode:
+        pytest.skip("a small disk of one's own needs user namespaces here")
+    disk, log = tmp_path / "disk", tmp_path / "log"
+    disk.mkdir()
+    monkeypatch.setenv("UNITASK_STORAGE_URL", f"file://{disk}/storage")
+    filled = 'mount -t tmpfs -o size=1m none "$0" && head -c 1000000 /dev/zero > "$0/ballast" && exec "$@"'
+    command = [*UNSHARE, "sh", "-c", filled, str(disk), sys.executable, "-m", "tests.integration.storing_worker"]
+    tasks = make_tasks(owner, 3, placement=PLACEMENT, hold="1")
+    with log.open("wb") as output, subprocess.Popen(command, cwd=ROOT, stderr=output) as worker:
+        try:
+            wait_until(lambda: "No space left on device" in log.read_text())
+            # Everything else goes on, and nothing is final.
+            tasks += make_tasks(owner, 2, placement=PLACEMENT, hold="1")
+            assert {row_of(task).status for task in tasks} <= {"Pending", "Processing"}
+            # The disk is mounted for that process only.
+            seen = Path(f"/proc/{worker.pid}/root{disk}")
+            (seen / "ballast").unlink()
+            asyncio.run(until_ended(tasks))
+            assert sorted(seen.rglob("*.*")) == sorted(
+                seen / "storage" / row_of(task).output_location for task in tasks
+            )
+        finally:
+            worker.kill()
+    assert {(row_of(task).status, row_of(task).attempt) for task in tasks} == {("Complete", 1)}
+    check_ledger()
+
+
+def test_task_goes_on_when_a_storage_did_not_answer(
+    quick: None, owner: Owner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UNITASK_STORAGE_SECONDS", "0.5")
+    get_settings.cache_clear()
+    key = f"{owner.project_id}/uploads/picture.png"
+    stored = Path(storage.url(key).removeprefix("file://"))
+    stored.parent.mkdir(parents=True)
+    # Whoever opens it waits for a writer that never comes.
+    os.mkfifo(stored)
+    (task,) = make_tasks(owner, placement=PLACEMENT)
+    told: list[str] = []
+
+    def heal() -> None:
+        stored.unlink()
+        stored.write_bytes(b"pixels")
+
+    async def fetch(task: ClaimedTask, report: Report) -> Output:
+        try:
+            await asyncio.to_thread(storage.fetch, key, tmp_path / "picture.png")
+        except StorageError as error:
+            told.append(str(error))
+            heal()
+            raise
+        return Output(key)
+
+    async def main() -> None:
+        async with working(fetch):
+            await until_ended([task])
+
+    asyncio.run(main())
+    assert told == [f"cannot fetch `{key}`: no answer in 0.5 seconds"]
+    assert (row_of(task).status, row_of(task).attempt) == ("Complete", 2)
 
 
 def test_work_goes_on_when_the_listener_is_cut_off(quick: None, owner: Owner) -> None:
@@ -167,21 +237,12 @@ def test_work_goes_on_when_the_listener_is_cut_off(quick: None, owner: Owner) ->
 
 
 def test_task_fails_and_frees_its_slot_when_its_result_cannot_be_stored(quick: None, owner: Owner) -> None:
-    with database.transaction() as connection:
-        generations = tables.generations
-        values = {"project_id": owner.project_id, "type": "video"}
-        generation = connection.execute(
-            sa.insert(generations).values(**values).returning(generations.c.id)
-        ).scalar_one()
-    variant = {"as": "variant", "generation_id": str(generation), "variant_type": "upscaled", "primary": True}
-    (doomed,) = make_tasks(owner, placement=variant, hold="1")
+    (doomed,) = make_tasks(owner, placement=PLACEMENT, hold="1")
     (next_one,) = make_tasks(owner)
 
     async def execute(task: ClaimedTask, report: Report) -> Output:
-        if task.id == doomed:
-            with database.transaction() as connection:
-                connection.execute(sa.delete(tables.generations).where(tables.generations.c.id == generation))
-        return Output("film.mp4")
+        # Postgres takes no null character.
+        return Output("film.mp4", {"notes": "\0"} if task.id == doomed else {})
 
     async def main() -> None:
         async with working(execute, slots=1):
