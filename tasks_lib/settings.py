@@ -172,7 +172,7 @@ class Settings(BaseSettings):
     """A provider that asks to wait longer is left alone by all workers, and the task comes back later."""
 
     provider_poll_seconds: Seconds = 0.5
-    """The pause before the second look at a job; it grows by half with every look, to twenty times as much."""
+    """The shortest pause between two looks at a job; it grows to a fifth of the job's age, and twenty times as much."""
 
     provider_job_seconds: Seconds = 1800
     """A job that runs longer at a provider is cancelled there, and its task fails."""

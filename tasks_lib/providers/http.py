@@ -29,7 +29,8 @@ from tasks_lib.settings import Settings, get_settings
 TRIES = 4
 ANSWER_BYTES = 16 << 20
 LONGEST_PAUSE = 3600.0
-IDLE_CONNECTIONS = 4
+# Each call looks at every idle connection, and a new one costs a TLS handshake.
+IDLE_CONNECTIONS = 16
 # The server turned the request away before doing anything with it.
 TURNED_AWAY = (429, 503)
 
@@ -67,7 +68,6 @@ class Http:
             timeout=httpx.Timeout(
                 self._settings.provider_read_seconds, connect=self._settings.provider_connect_seconds
             ),
-            # Each call looks at every idle connection: with dozens of them that took most of the time.
             limits=httpx.Limits(max_connections=200, max_keepalive_connections=IDLE_CONNECTIONS),
             # A redirect would carry the key to wherever it points.
             follow_redirects=False,

@@ -46,8 +46,11 @@ logger = logging.getLogger(__name__)
 SWEEP_SECONDS = 5.0
 CANCEL_AGAIN_SECONDS = 15.0
 SWEPT_AT_ONCE = 20
-GROWTH = 1.5
+# The pause between two looks at a job: a fraction of its age, so that no result waits longer than that.
+PAUSE_OF_AGE = 0.2
 MOST_GROWTH = 20
+# A report costs a transaction: so many per cent further, or other words.
+WORTH_REPORTING = 1.0
 # Clocks of providers are not ours.
 CLOCK_MARGIN = timedelta(seconds=60)
 SUBMISSIONS = 3
@@ -98,9 +101,10 @@ class ProviderPool:
                         for i, (work, path) in enumerate(zip(works, paths, strict=True))
                     ]
                 )
-            finally:
+            except BaseException:
                 # A task that was cancelled, or that failed, may have left something running.
                 self._sweep_now.set()
+                raise
             return await asyncio.to_thread(_keep, task, paths, told, works[0].notes)
 
     async def _part(
@@ -195,9 +199,12 @@ class ProviderPool:
         self, http: Http, adapter: Adapter, job: Job, job_id: str, began: float, task: ClaimedTask, report: Report
     ) -> Status:
         """Look at a job, less and less often, until it has ended or has taken too long."""
-        first = delay = self._settings.provider_poll_seconds
+        first = self._settings.provider_poll_seconds
         # Before the worker's own deadline, which would leave the job running.
         limit = min(self._settings.provider_job_seconds, 0.9 * task.deadline_seconds)
+        told = Progress(-WORTH_REPORTING)
+        if job.fresh:
+            await asyncio.sleep(first)
         while True:
             try:
                 status = await adapter.status(http, job.model, job_id)
@@ -212,13 +219,11 @@ class ProviderPool:
                 raise ProviderError(
                     f"{job.provider}'s job {job_id} took longer than {limit:.0f} seconds: it is cancelled"
                 )
-            report(
-                Progress(
-                    percent=min(95.0, 100 * spent / limit), message=f"{job.provider}: {status.message or 'running'}"
-                )
-            )
-            await asyncio.sleep(delay)
-            delay = min(delay * GROWTH, first * MOST_GROWTH)
+            percent = min(95.0, 100 * spent / limit)
+            message = f"{job.provider}: {status.message or 'running'}"
+            if message != told.message or percent >= told.percent + WORTH_REPORTING:
+                report(told := Progress(percent, message=message))
+            await asyncio.sleep(min(max(first, PAUSE_OF_AGE * spent), MOST_GROWTH * first))
 
     async def _late_cost(self, http: Http, adapter: Adapter, job: Job, job_id: str, status: Status) -> Status:
         """Some say what a job took only after its result; a result is not held up for it."""
