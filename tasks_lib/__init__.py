@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tasks_lib.client import (
         Task,
+        cancel_batch,
         cancel_task,
         get_task,
         list_tasks,
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "tasks_lib.client": (
         "Task",
+        "cancel_batch",
         "cancel_task",
         "get_task",
         "list_tasks",
@@ -100,6 +102,7 @@ __all__ = [
     "Task",
     "TaskCreated",
     "TaskRequest",
+    "cancel_batch",
     "cancel_task",
     "create_annotated_image_edit_task",
     "create_batch_image_generation_tasks",

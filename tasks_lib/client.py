@@ -129,6 +129,17 @@ def cancel_task(task_id: UUID | str, *, reason: str = "cancelled by its owner", 
     return leases.cancel(task.id, reason)
 
 
+def cancel_batch(batch_id: UUID | str, *, reason: str = "cancelled by its owner", token: Token = None) -> list[UUID]:
+    """Cancel all that has not ended of what one call created, named by the batch's id or that of any task in it.
+
+    Returns what was cancelled. Raises `NotFoundError` if nothing of the batch is the caller's.
+    """
+    caller = authenticate(token)
+    caller.require("tasks:cancel")
+    limits.count_change(caller)
+    return leases.cancel_batch(_id(batch_id), None if caller.is_service else caller.user_id, reason)
+
+
 def retry_task(task_id: UUID | str, *, token: Token = None) -> list[UUID]:
     """Bring a failed or cancelled task back, with what depends on it, and return what will run again.
 

@@ -107,12 +107,13 @@ def show(task_id: Annotated[str, typer.Argument(help="id of a task")], output: O
 
 @app.command()
 def cancel(
-    task_id: Annotated[str, typer.Argument(help="id of a task")],
+    task_id: Annotated[str, typer.Argument(help="id of a task; with --batch, of a batch or of any task in it")],
+    batch: Annotated[bool, typer.Option("--batch", help="everything that was created in the same call")] = False,
     reason: Annotated[str, typer.Option(help="what the task will say")] = "cancelled by its owner",
     output: OutputOption = Output.table,
 ) -> None:
-    """Cancel a task and everything below it."""
-    cancelled = client.cancel_task(task_id, reason=reason)
+    """Cancel a task and everything below it, or a whole batch."""
+    cancelled = (client.cancel_batch if batch else client.cancel_task)(task_id, reason=reason)
     print_ids(cancelled, "was cancelled", output)
 
 

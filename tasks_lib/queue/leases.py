@@ -235,6 +235,15 @@ def cancel(task_id: UUID, reason: str) -> list[UUID]:
     return cancelled
 
 
+def cancel_batch(batch_id: UUID, user_id: UUID | None, reason: str) -> list[UUID]:
+    """Cancel what has not ended of a user's batch (anybody's: None), in steps; answer what was cancelled."""
+    cancelled: list[UUID] = []
+    while step := database.scalar("cancel_batch", p_id=batch_id, p_user_id=user_id, p_reason=reason):
+        cancelled += step
+        wakeup.notify([wakeup.CANCEL, wakeup.ENDED])
+    return cancelled
+
+
 def drain_workers() -> int:
     """Ask all workers to end, and answer how many live; they finish what they hold."""
     w = tables.workers

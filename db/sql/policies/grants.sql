@@ -10,7 +10,8 @@ DECLARE
         'users', 'user_api_tokens', 'rate_limits', 'projects', 'shots', 'task_types', 'tasks', 'task_dependencies',
         'task_progress', 'task_events', 'generations', 'generation_variants', 'shot_generations', 'credit_ledger',
         'workers', 'task_templates', 'provider_jobs', 'provider_pauses'];
-    v_for_gateway CONSTANT text[] := ARRAY['create_tasks', 'count_call', 'cancel_task', 'retry_task', 'balance'];
+    v_for_gateway CONSTANT text[] := ARRAY['create_tasks', 'count_call', 'cancel_task', 'cancel_batch', 'retry_task',
+        'balance'];
     v_for_worker CONSTANT text[] := ARRAY[
         'claim_tasks', 'heartbeat', 'report_progress', 'complete_task', 'fail_task', 'return_task', 'plant_children',
         'begin_provider_job', 'end_provider_job', 'pause_provider', 'provider_wait', 'unwanted_provider_jobs'];

@@ -16,6 +16,7 @@ import sqlalchemy as sa
 
 from db import tables
 from tasks_lib import (
+    cancel_batch,
     cancel_task,
     create_task,
     create_tasks,
@@ -89,6 +90,7 @@ OPERATIONS: dict[str, tuple[str, Operation]] = {
     ),
     "upload_media": ("tasks:create", lambda s, t: upload_media(s.picture, project_id=s.owner.project_id, token=t)),
     "cancel_task": ("tasks:cancel", lambda s, t: cancel_task(s.pending, token=t)),
+    "cancel_batch": ("tasks:cancel", lambda s, t: [cancel_batch(s.pending, token=t)]),
     "get_task": ("tasks:read", lambda s, t: get_task(s.pending, token=t)),
     "list_tasks": ("tasks:read", lambda s, t: list_tasks(project_id=s.owner.project_id, token=t)),
     "watch_task": ("tasks:read", lambda s, t: next(watch_task(s.pending, token=t))),

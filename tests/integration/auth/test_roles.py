@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from db import migrate, tables
-from tasks_lib import cancel_task, create_task, database, get_task, list_tasks, retry_task
+from tasks_lib import cancel_batch, cancel_task, create_task, database, get_task, list_tasks, retry_task
 from tasks_lib.errors import ConflictError, NotFoundError
 from tests.conftest import Owner, make_owner
 
@@ -127,7 +127,14 @@ def test_worker_claims_and_completes_and_nothing_else(owner: Owner) -> None:
 
 def test_gateway_creates_and_cancels_and_claims_nothing(owner: Owner) -> None:
     with as_role("unitask_gateway") as connection:
-        assert may_call(connection) == {"create_tasks", "count_call", "cancel_task", "retry_task", "balance"}
+        assert may_call(connection) == {
+            "create_tasks",
+            "count_call",
+            "cancel_task",
+            "cancel_batch",
+            "retry_task",
+            "balance",
+        }
         rows = f'[{{"task_type": "travel_segment", "project_id": "{owner.project_id}"}}]'
         create = sa.text("SELECT task_id FROM unitask.create_tasks(CAST(:rows AS jsonb))")
         task_id = connection.execute(create, {"rows": rows}).scalar_one()
@@ -150,7 +157,7 @@ def test_neither_touches_a_row_of_the_other_when_two_users_act_at_random(databas
     users = [make_owner("one"), make_owner("two")]
     mine: dict[uuid.UUID, list[uuid.UUID]] = {user.user_id: [travel(user)] for user in users}
     chance = random.Random(4)
-    operations: list[Callable[..., Any]] = [cancel_task, retry_task, get_task, travel]
+    operations: list[Callable[..., Any]] = [cancel_task, cancel_batch, retry_task, get_task, travel]
     for _ in range(60):
         user, other = chance.sample(users, 2)
         operation = chance.choice(operations)
