@@ -7,14 +7,13 @@ from typing import Any
 from uuid import UUID
 
 from prefect import flow, task
-from prefect.blocks.system import Secret
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
 from flows import fleet
+from flows.tokens import open_token
 from tasks_lib.auth import Caller, authenticate
-from tasks_lib.auth.sealing import unseal
 from tasks_lib.creation import TaskCreated, TaskRequest, ValidRequest, store, validate
 
 STEP: dict[str, Any] = {"persist_result": False, "cache_policy": NO_CACHE}
@@ -34,7 +33,7 @@ async def create_task_flow(
         sealed_token: The caller's token, sealed for this request; `create_task(..., via="deployment")` sends it.
     """
     valid = await validate_request(request)
-    caller = await (authorise_sealed(sealed_token, valid) if sealed_token else authorise(token_block))
+    caller = await authorise(valid, token_block, sealed_token)
     created = await insert(valid, caller)
     await wake_workers()
     known = "is" if created.created else "was there already and is"
@@ -49,16 +48,9 @@ async def validate_request(request: TaskRequest) -> ValidRequest:
 
 
 @task(**STEP)
-async def authorise(token_block: str) -> Caller:
-    """Who is calling: the holder of the token in the block."""
-    secret: Any = await Secret.aload(token_block)
-    return await asyncio.to_thread(authenticate, secret.get())
-
-
-@task(**STEP)
-async def authorise_sealed(sealed_token: str, valid: ValidRequest) -> Caller:
-    """Who is calling: the holder of the token that was sealed for this request."""
-    token = unseal(sealed_token, valid.request.model_dump(mode="json"))
+async def authorise(valid: ValidRequest, token_block: str, sealed_token: str | None) -> Caller:
+    """Who is calling: the holder of the token that was sealed for this request, or of the one in the block."""
+    token = await open_token(token_block, sealed_token, valid.request.model_dump(mode="json"))
     return await asyncio.to_thread(authenticate, token)
 
 

@@ -31,6 +31,7 @@ async def join_clips_orchestrator(
     request: JoinClipsRequest,
     idempotency_key: str | None = None,
     token_block: str = "unitask-token",  # noqa: S107  the name of a block
+    sealed_token: str | None = None,
 ) -> State[Any]:
     """Join clips into one film, with made bridges between them.
 
@@ -38,6 +39,7 @@ async def join_clips_orchestrator(
         request: The clips and the settings of their joins.
         idempotency_key: A run with a key that was used before makes nothing new and shows the first film.
         token_block: Name of the Prefect Secret block with the caller's token; the token itself is never a parameter.
+        sealed_token: The caller's token, sealed for the task's request; see tasks_lib/auth/sealing.py.
     """
     params = request.model_dump(mode="json", exclude_unset=True, exclude={"project_id"})
     valid = await validate_request(
@@ -45,6 +47,6 @@ async def join_clips_orchestrator(
             task_type=TASK_TYPE.name, params=params, project_id=request.project_id, idempotency_key=idempotency_key
         )
     )
-    caller = await authorise(token_block)
+    caller = await authorise(valid, token_block, sealed_token)
     created = await insert(valid, caller, claimable_after=OURS_SECONDS)
     return await host_in_this_run(created.task_id)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from typing import Annotated, Any
 
 from prefect import flow, task
 from prefect.artifacts import acreate_markdown_artifact
-from prefect.blocks.system import Secret
 from prefect.client.schemas.objects import State
 from prefect.runtime import deployment, flow_run
 from prefect.states import Completed, Failed
@@ -15,6 +15,7 @@ from pydantic import Field, SecretStr
 
 from flows import fleet
 from flows.create_task import STEP
+from flows.tokens import open_token
 from tasks_lib import batches, templates
 from tasks_lib.batches import BatchReport
 from tasks_lib.errors import TaskValidationError
@@ -32,6 +33,7 @@ async def scheduled_batch(
     images: str | None = None,
     images_field: str = "image_url",
     token_block: str = "unitask-token",  # noqa: S107  the name of a block
+    sealed_token: str | None = None,
 ) -> State[Any]:
     """Create a task from a template for every row of a list; what is wrong is reported and does not stop the others.
 
@@ -43,9 +45,18 @@ async def scheduled_batch(
         images: A pattern of pictures, `s3://bucket/in/*.png`: a row for each. UNITASK_BATCH_URLS must allow it.
         images_field: The parameter that takes the picture of a row.
         token_block: Name of the Prefect Secret block with the caller's token; the token itself is never a parameter.
+        sealed_token: The caller's token, sealed for the first six parameters as JSON; see tasks_lib/auth/sealing.py.
     """
-    token = await _load_token(token_block)
-    requests = await collect(str(project_id), template, items, items_url, images, images_field, token)
+    request: dict[str, Any] = {
+        "project_id": str(project_id),
+        "template": template,
+        "items": items,
+        "items_url": items_url,
+        "images": images,
+        "images_field": images_field,
+    }
+    token = await open_token(token_block, sealed_token, request)
+    requests = await collect(**request, occasion=_occasion(template, sealed_token), token=token)
     report = await create(requests, token)
     await asyncio.to_thread(fleet.ensure_workers)
     await acreate_markdown_artifact(as_markdown(report), description=f"What became of {len(requests)} rows")
@@ -54,9 +65,11 @@ async def scheduled_batch(
     return Failed(message=summary) if nothing else Completed(message=summary)
 
 
-async def _load_token(block: str) -> SecretStr:
-    loaded: Any = await Secret.aload(block)
-    return SecretStr(loaded.get())
+def _occasion(template: str, sealed_token: str | None) -> str:
+    """What the keys of the rows begin with: a run that comes again has them again, and makes nothing new."""
+    if sealed_token:
+        return hashlib.sha256(sealed_token.encode()).hexdigest()
+    return f"{deployment.name or 'scheduled-batch'}:{template}:{flow_run.scheduled_start_time.isoformat()}"
 
 
 @task(**STEP)
@@ -67,9 +80,10 @@ async def collect(
     items_url: str | None,
     images: str | None,
     images_field: str,
+    occasion: str,
     token: SecretStr,
 ) -> list[dict[str, Any]]:
-    """The requests of this scheduled time: the template's parameters, and in their place those of each row."""
+    """The requests of this occasion: the template's parameters, and in their place those of each row."""
     if sum(map(bool, (items, items_url, images))) != 1:
         raise TaskValidationError("give one of `items`, `items_url` and `images`", "items")
     stored = await asyncio.to_thread(templates.get_template, template, project_id=project_id, token=token)
@@ -78,8 +92,6 @@ async def collect(
     if images:
         found = await asyncio.to_thread(batches.upload_folder, images, project_id=project_id, token=token)
         items = [{images_field: reference} for reference in found]
-    # A schedule's run keeps its time when it is repeated, so its rows keep their keys.
-    occasion = f"{deployment.name or 'scheduled-batch'}:{template}:{flow_run.scheduled_start_time.isoformat()}"
     return [
         {
             "task_type": stored.task_type,

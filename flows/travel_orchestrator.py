@@ -13,7 +13,7 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 from pydantic import Field
 
-from flows.create_task import authorise, authorise_sealed, insert, validate_request
+from flows.create_task import authorise, insert, validate_request
 from flows.hosting import host_in_this_run
 from tasks_lib.creation import TaskRequest
 from tasks_lib.types.travel_orchestrator import TASK_TYPE, TravelParams
@@ -49,7 +49,7 @@ async def travel_orchestrator(
             task_type=TASK_TYPE.name, params=params, project_id=request.project_id, idempotency_key=idempotency_key
         )
     )
-    caller = await (authorise_sealed(sealed_token, valid) if sealed_token else authorise(token_block))
+    caller = await authorise(valid, token_block, sealed_token)
     # Not at once for everybody: this run is to be its host.
     created = await insert(valid, caller, claimable_after=OURS_SECONDS)
     return await host_in_this_run(created.task_id)

@@ -22,7 +22,7 @@ from tasks_lib import database, deployment_client, storage
 from tasks_lib.auth import Caller, authenticate, limits, require_project
 from tasks_lib.auth.callers import Project
 from tasks_lib.billing.cost import hold_for
-from tasks_lib.errors import AuthenticationError, NotFoundError, Refusal, TaskValidationError
+from tasks_lib.errors import NotFoundError, Refusal, TaskValidationError
 from tasks_lib.labels import generate_run_id, generate_task_id
 from tasks_lib.params.base import Resolution, field_path
 from tasks_lib.params.lists import expand_array_to_count
@@ -119,11 +119,13 @@ def create_task(
     depends_on: Sequence[UUID | str | Dependency] = (),
     priority: int = 0,
     via: Literal["deployment"] | None = None,
+    token_block: str | None = None,
 ) -> TaskCreated:
     """Validate, authorise and store one task, and wake the workers.
 
-    With `via` deployment, the flow `create-task` does it on the service's side, and this call needs Prefect's API and
-    the service's public key in place of the database.
+    With `via` deployment, the flow `create-task` does it on the service's side, and this call needs Prefect's API in
+    place of the database; and the service's public key, to which the token is sealed, unless `token_block` names the
+    Prefect Secret block that holds it.
 
     Repeating it with the same `idempotency_key` answers the first task; with another request under that key it
     raises `ConflictError`. Raises `TaskValidationError`, `AuthenticationError`, `NotFoundError` and
@@ -138,17 +140,19 @@ def create_task(
         "priority": priority,
     }
     if via == "deployment":
-        return _create_by_deployment(request, token)
+        return _create_by_deployment(request, token, token_block)
+    if token_block is not None:
+        raise TaskValidationError("`token_block` goes with `via` deployment", "token_block")
     return create_tasks([request], token=token)[0]
 
 
-def _create_by_deployment(given: Mapping[str, Any], token: str | SecretStr | None) -> TaskCreated:
+def _create_by_deployment(
+    given: Mapping[str, Any], token: str | SecretStr | None, token_block: str | None
+) -> TaskCreated:
     # A key always: a sealed token that somebody sends again with its request makes nothing again.
     (valid,) = validate([{**given, "idempotency_key": given["idempotency_key"] or str(uuid4())}])
-    token = token or get_settings().token
-    if not token:
-        raise AuthenticationError("a token is required; set UNITASK_TOKEN or pass `token`")
-    task_id, status, created = deployment_client.trigger(valid.request.model_dump(mode="json"), token)
+    request = valid.request.model_dump(mode="json")
+    task_id, status, created = deployment_client.trigger(request, token, token_block)
     return TaskCreated(task_id, status, valid.task_type.name, created)
 
 

@@ -24,12 +24,21 @@ _ANSWER = re.compile(r"task ([0-9a-f-]{36}) (is|was there already and is) (\w+)"
 _RAISED = re.compile(r"(?:^|\s)(\w+Error): (.*)", re.DOTALL)
 
 
-def trigger(request: dict[str, Any], token: str | SecretStr) -> tuple[UUID, str, bool]:
+def trigger(
+    request: dict[str, Any], token: str | SecretStr | None, token_block: str | None = None
+) -> tuple[UUID, str, bool]:
     """Run the deployment for a request (its JSON form, with an idempotency key) and wait for its answer.
 
+    The caller is the holder of the token in the Prefect Secret block of that name, or else of `token`, which is sealed.
     Answers the task's id, its status and whether it was made. Raises what the flow raised, and `TimeoutError`.
     """
-    parameters = {"request": request, "sealed_token": seal(token, request)}
+    parameters: dict[str, Any] = {"request": request}
+    if token_block:
+        parameters["token_block"] = token_block
+    elif token := token or get_settings().token:
+        parameters["sealed_token"] = seal(token, request)
+    else:
+        raise errors.AuthenticationError("a token is required; set UNITASK_TOKEN, pass `token` or name a `token_block`")
     until = time.monotonic() + get_settings().seal_seconds
     try:
         with _client() as api:

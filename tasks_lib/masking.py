@@ -7,6 +7,8 @@ import re
 import traceback
 from typing import Any
 
+from pydantic import SecretStr
+
 from tasks_lib.settings import get_settings
 
 HIDDEN = "***"
@@ -75,5 +77,5 @@ def _own_secrets() -> list[str]:
         settings = get_settings()
     except ValueError:  # settings that are wrong stop the process elsewhere, with a better text
         return []
-    own = (settings.service_key, settings.token, settings.jwt_secret, settings.seal_private_key)
-    return [value for secret in own if secret and len(value := secret.get_secret_value()) >= 6]
+    values = [value.get_secret_value() for _, value in settings if isinstance(value, SecretStr)]
+    return [value for value in values if len(value) >= 6]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import shutil
 import subprocess
 import sys
@@ -27,16 +28,21 @@ from deployments.deploy import deploy
 from deployments.state import RunState
 from flows import api, fleet
 from tasks_lib import create_travel_between_images_task, database, upload_media
+from tasks_lib.providers.simulator import Simulator
 from tasks_lib.settings import get_settings
 from tests.conftest import Owner, forget_engine, make_owner
 
 # Short enough that a rescue fits into a test.
 SETTINGS = {
+    "UNITASK_ALLOW_PRIVATE_URLS": "true",  # the simulated provider's results lie at one
     "UNITASK_CREATE_CALLS_PER_MINUTE": "100000",  # tests are busier than people
     "UNITASK_LEASE_SECONDS": "6",
     "UNITASK_HEARTBEAT_SECONDS": "1",
     "UNITASK_POLL_SECONDS": "1",
 }
+ENDED = {"COMPLETED", "FAILED", "CANCELLED", "CRASHED"}
+SECRETS = {name: secrets.token_hex(24) for name in ("SERVICE_KEY", "JWT_SECRET", "REPLICATE_TOKEN")}
+"""Settings that nobody may see; tests look for them in what the platform has written."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +59,19 @@ class Platform:
 
     def get(self, path: str) -> Any:
         return self.api.get(path).raise_for_status().json()
+
+    def save_secret(self, name: str, value: str) -> None:
+        """Keep a text in a Secret block of Prefect's, as a person does in the UI."""
+        kind = self.get("/block_types/slug/secret")["id"]
+        (schema, *_) = self.post("/block_schemas/filter", {"block_schemas": {"block_type_id": {"any_": [kind]}}})
+        block = {"name": name, "data": {"value": value}, "block_type_id": kind, "block_schema_id": schema["id"]}
+        self.post("/block_documents/", block)
+
+    def run_deployment(self, deployment: str, parameters: dict[str, Any]) -> dict[str, Any]:
+        """Run a deployment, `flow/name`, and give its run when it has ended."""
+        found = self.get(f"/deployments/name/{deployment}")["id"]
+        run = self.post(f"/deployments/{found}/create_flow_run", {"parameters": parameters})
+        return dict(until(lambda: (r := self.get(f"/flow_runs/{run['id']}"))["state_type"] in ENDED and r))
 
     def graph(self, flow_run_id: UUID | str) -> dict[str, dict[str, Any]]:
         """A run's nodes by id, as the UI draws them."""
@@ -104,14 +123,23 @@ class Platform:
 
 
 @pytest.fixture(scope="package")
-def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+def provider() -> Iterator[Simulator]:
+    """The external API that the platform's api worker calls."""
+    with Simulator().serving() as simulator:
+        yield simulator
+
+
+@pytest.fixture(scope="package")
+def platform(provider: Simulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     """The platform, for all tests of this folder: it takes half a minute to start."""
     patch = pytest.MonkeyPatch()
     # Not pytest's own folder: a second session beside this one would close it to the server's user.
     home = Path(tempfile.mkdtemp(prefix="unitask-platform-"))
     for name in ("UNITASK_DATABASE_URL", "UNITASK_STORAGE_URL", "UNITASK_TOKEN", "PREFECT_API_URL"):
         patch.delenv(name, raising=False)
-    for name, value in {**SETTINGS, "UNITASK_HOME": str(home)}.items():
+    hidden = {f"UNITASK_{name}": value for name, value in SECRETS.items()}
+    own = {"UNITASK_HOME": str(home), "UNITASK_REPLICATE_URL": provider.url}
+    for name, value in {**SETTINGS, **hidden, **own}.items():
         patch.setenv(name, value)
     _forget_settings()
     try:

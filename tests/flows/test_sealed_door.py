@@ -1,82 +1,117 @@
-"""Deployments as a door: the caller's token travels sealed, and afterwards lies nowhere."""
+"""Deployments as a door: the caller's token travels sealed or stays in a block, and then lies nowhere."""
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
-import sqlalchemy as sa
 
-from tasks_lib import create_task, database, wait_for_task
-from tasks_lib.auth import issue_token, revoke_token
-from tasks_lib.errors import AuthenticationError
+from tasks_lib import TaskCreated, create_task, get_task, list_tasks, wait_for_task
+from tasks_lib.auth import IssuedToken, issue_token, revoke_token
+from tasks_lib.errors import AuthenticationError, TaskError
 from tasks_lib.settings import get_settings
-from tests.flows.conftest import Platform, until
+from tests.flows.conftest import SECRETS, Platform
+from tests.flows.searching import files_with, tables_with
+from tests.flows.test_cli import unitask
+from tests.unit.auth.signing import forged, shared
 
 TRAVEL = "travel_orchestrator"
-ENDED = {"COMPLETED", "FAILED", "CANCELLED", "CRASHED"}
 
 
-def rows_with(secret: str) -> list[str]:
-    """The tables of every database of the server, ours and Prefect's, in which some row contains a text."""
-    found = []
-    server = sa.make_url(database.database_url())
-    for name in _column(server, "SELECT datname FROM pg_database WHERE NOT datistemplate"):
-        inside = server.set(database=name)
-        tables = _column(
-            inside,
-            "SELECT format('%I.%I', schemaname, tablename) FROM pg_tables"
-            " WHERE schemaname NOT IN ('pg_catalog', 'information_schema')",
-        )
-        found += [
-            f"{name}.{table}"
-            for table in tables
-            if _column(inside, f"SELECT 1 FROM {table} t WHERE strpos(t::text, '{secret}') > 0 LIMIT 1")
-        ]
-    return found
+@dataclass(frozen=True)
+class Doors:
+    """The tokens that were used, and what became of the same request with each credential."""
+
+    tokens: dict[str, IssuedToken]
+    sealed: TaskCreated | TaskError
+    by_block: TaskCreated | TaskError
+    revoked: TaskCreated | TaskError
+    no_block: TaskCreated | TaskError
 
 
-def _column(url: sa.URL, statement: str) -> list[Any]:
-    engine = sa.create_engine(url, poolclass=sa.NullPool)
-    with engine.connect() as connection:
-        return list(connection.execute(sa.text(statement)).scalars())
+def outcome(create: Callable[[], TaskCreated]) -> TaskCreated | TaskError:
+    """What a create answers, or the error that it raises."""
+    try:
+        return create()
+    except TaskError as error:
+        return error
 
 
-def files_with(secret: str, home: Path) -> list[str]:
-    """The files of the platform that contain a text; the files of Postgres itself were read as tables."""
-    files = [path for path in home.rglob("*") if path.is_file() and "postgres/data" not in path.as_posix()]
-    return [str(path.relative_to(home)) for path in files if secret.encode() in path.read_bytes()]
-
-
-def test_task_is_made_and_the_token_lies_nowhere_when_it_travels_sealed(
-    platform: Platform, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("PREFECT_API_URL", platform.run.prefect_api_url)
-    good, dead = (issue_token(platform.owner.user_id) for _ in range(2))
-    revoke_token(dead.prefix)
+@pytest.fixture(scope="module")
+def doors(platform: Platform) -> Iterator[Doors]:
+    """Four runs of the deployment at once, since each takes seconds to start."""
+    patch = pytest.MonkeyPatch()
+    patch.setenv("PREFECT_API_URL", platform.run.prefect_api_url)
+    tokens = {name: issue_token(platform.owner.user_id) for name in ("sealed", "block", "revoked")}
+    revoke_token(tokens["revoked"].prefix)
+    platform.save_secret("somebodys-token", tokens["block"].secret.get_secret_value())
     request = platform.request(2)
     project_id = request.pop("project_id")
 
-    created = create_task(TRAVEL, request, project_id=project_id, token=good.secret, via="deployment")
-    assert created.created
-    with pytest.raises(AuthenticationError, match="revoked"):
-        create_task(TRAVEL, request, project_id=project_id, token=dead.secret, via="deployment")
+    def create(**credential: Any) -> TaskCreated | TaskError:
+        return outcome(lambda: create_task(TRAVEL, request, project_id=project_id, via="deployment", **credential))
 
-    # Somebody reads the parameters of the run in the UI and sends them again, changed.
-    run = platform.post("/flow_runs/filter", {"sort": "START_TIME_ASC", "flow_runs": {"name": {"like_": "create "}}})[0]
-    stolen = run["parameters"]
-    stolen["request"]["params"]["base_prompts"] = ["something else"]
-    path = f"/deployments/{run['deployment_id']}/create_flow_run"
-    again = platform.post(path, {"parameters": stolen})["id"]
-    ended = until(lambda: (r := platform.get(f"/flow_runs/{again}"))["state_type"] in ENDED and r, what="its end")
-    assert ended["state_type"] == "FAILED"
-    assert re.search("Authentication failed: the sealed token does not belong", ended["state"]["message"])
+    credentials: list[dict[str, Any]] = [
+        {"token": tokens["sealed"].secret},
+        {"token_block": "somebodys-token"},
+        {"token": tokens["revoked"].secret},
+        {"token_block": "nobodys-token"},
+    ]
+    with ThreadPoolExecutor(4) as pool:
+        yield Doors(tokens, *pool.map(lambda credential: create(**credential), credentials))
+    patch.undo()
 
-    assert wait_for_task(created.task_id, timeout=120).status == "Complete"
-    for token in (good, dead, platform.owner.token):
-        secret = (token if isinstance(token, str) else token.secret.get_secret_value()).split("_")[-1][-30:]
-        assert rows_with(secret) == []
-        assert files_with(secret, get_settings().home) == []
-    assert rows_with(good.prefix), "the search finds what is there"
+
+def test_task_is_made_when_the_token_travels_sealed_or_stays_in_a_block(doors: Doors) -> None:
+    for created in (doors.sealed, doors.by_block):
+        assert isinstance(created, TaskCreated), created
+        assert created.created
+        assert wait_for_task(created.task_id, timeout=120).status == "Complete"
+
+
+def test_callers_error_is_raised_when_the_run_refuses_the_token(doors: Doors) -> None:
+    for refused, why in ((doors.revoked, "revoked"), (doors.no_block, "no Secret block `nobodys-token`")):
+        assert isinstance(refused, AuthenticationError), refused
+        assert str(refused).startswith("Authentication failed: ")
+        assert why in str(refused)
+
+
+def test_sealed_token_is_refused_when_it_is_sent_again_with_another_request(platform: Platform, doors: Doors) -> None:
+    """Somebody reads the parameters of the run in the UI and sends them again, changed."""
+    runs = platform.post("/flow_runs/filter", {"flow_runs": {"name": {"like_": "create "}}})
+    stolen = next(run for run in runs if run["parameters"].get("sealed_token"))
+    stolen["parameters"]["request"]["params"]["base_prompts"] = ["something else"]
+    again = platform.run_deployment("create-task/create-task", stolen["parameters"])
+    assert again["state_type"] == "FAILED"
+    assert "Authentication failed: the sealed token does not belong" in again["state"]["message"]
+
+
+def test_no_token_lies_anywhere_when_it_came_through_any_door(platform: Platform, doors: Doors) -> None:
+    """Library, command line, deployments, workers and a provider; then both databases and all files are searched."""
+    library, command = (issue_token(platform.owner.user_id) for _ in range(2))
+    jwt = shared(secret=SECRETS["JWT_SECRET"], sub=str(platform.owner.user_id))
+    created = create_task(
+        "magic_edit",
+        {"prompt": "a walk", "image_url": platform.images(1)[0]},
+        project_id=platform.owner.project_id,
+        token=library.secret,
+    )
+    edited = wait_for_task(created.task_id, timeout=60, token=jwt)
+    assert (edited.status, edited.error_message) == ("Complete", None), "the provider was called with its key"
+    assert list_tasks(token=SECRETS["SERVICE_KEY"])
+    with pytest.raises(AuthenticationError):
+        get_task(created.task_id, token=forged({"alg": "none"}, sub=str(platform.owner.user_id)))
+    environment = {"UNITASK_TOKEN": command.secret.get_secret_value()}
+    assert unitask("show", str(created.task_id), **environment).returncode == 0
+    assert unitask("create", "magic_edit", "--set", "prompt=", **environment).returncode == 1
+
+    issued = [*doors.tokens.values(), library, command]
+    halves = [token.secret.get_secret_value().rpartition("_")[2][-30:] for token in issued]
+    hidden = {*SECRETS.values(), *halves, platform.owner.token[-30:], jwt.rpartition(".")[2]}
+    assert tables_with(hidden) == set()
+    assert files_with(hidden, get_settings().home) == set()
+    shown = {token.prefix for token in issued}
+    assert {prefix for prefix, _ in tables_with(shown)} == shown, "the search finds what is there"

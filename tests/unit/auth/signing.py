@@ -39,9 +39,9 @@ def claims(**changed: Any) -> dict[str, Any]:
     return {name: value for name, value in {**good, **changed}.items() if value is not None}
 
 
-def shared(**changed: Any) -> str:
+def shared(*, secret: str = SECRET, **changed: Any) -> str:
     """A token signed with the shared secret."""
-    return jwt.encode(claims(**changed), SECRET, "HS256")
+    return jwt.encode(claims(**changed), secret, "HS256")
 
 
 def public(algorithm: str = "RS256", kid: str | None = None, **changed: Any) -> str:
