@@ -15,10 +15,10 @@ from uuid import UUID
 import fsspec
 from pydantic import SecretStr
 
-from tasks_lib import storage
 from tasks_lib.client import upload_media
 from tasks_lib.creation import MAX_BATCH, create_tasks, public_type
 from tasks_lib.errors import NotFoundError, Refusal, TaskError, TaskValidationError
+from tasks_lib.media import kinds
 from tasks_lib.media.download import download
 from tasks_lib.settings import get_settings
 
@@ -107,7 +107,7 @@ def upload_folder(pattern: str, *, project_id: UUID | str, token: Token = None) 
     They are in the order of their names; the same bytes are stored once. UNITASK_BATCH_URLS must allow the place.
     """
     filesystem, source = _allowed(pattern)
-    found = sorted(path for path in filesystem.glob(source) if path.lower().endswith(storage.UPLOAD_SUFFIXES))
+    found = sorted(path for path in filesystem.glob(source) if path.lower().endswith(kinds.SUFFIXES))
     if len(found) > MAX_BATCH:
         raise TaskValidationError(f"`{pattern}` matches {len(found)} files; at most {MAX_BATCH} are taken", "images")
     references = []

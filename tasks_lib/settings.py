@@ -118,6 +118,15 @@ class Settings(BaseSettings):
     download_seconds: Seconds = 600
     """The longest that fetching one may take."""
 
+    image_pixels: Annotated[int, Field(ge=1)] = 64_000_000
+    """The largest picture that is decoded; 64 million pixels take 192 MB."""
+
+    video_pixels: Annotated[int, Field(ge=1)] = 7680 * 4320
+    """The largest frame of a clip that is decoded."""
+
+    video_frames: Annotated[int, Field(ge=1)] = 36_000
+    """The longest clip that is taken as an input, in frames."""
+
     engine_max_tasks: Annotated[int, Field(ge=1)] = 200
     """A gpu worker's engine process is renewed after so many tasks."""
 

@@ -26,6 +26,7 @@ import fsspec
 
 from tasks_lib.crashpoints import crashpoint
 from tasks_lib.errors import NotFoundError, StorageError, TaskValidationError
+from tasks_lib.media import kinds
 from tasks_lib.settings import get_settings
 
 logger = logging.getLogger(__name__)
@@ -40,16 +41,22 @@ FIRST_PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 15.0
 
 SCHEME = "unitask://"
-UPLOAD_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".mp4", ".mov", ".webm", ".mkv")
 
 
 def upload_key(project_id: UUID, path: Path) -> str:
-    """The key of a local file as an upload: the same bytes have the same key."""
+    """The key of a local file as an upload: the same bytes have the same key, with a suffix that fits its content.
+
+    Raises `TaskValidationError` for what is no picture or clip, by its name or by its content.
+    """
     suffix = path.suffix.lower()
-    if suffix not in UPLOAD_SUFFIXES:
-        raise TaskValidationError(
-            f"`{path.name}` is not a picture or clip by its name; allowed are {', '.join(UPLOAD_SUFFIXES)}", "path"
-        )
+    if suffix not in kinds.SUFFIXES:
+        allowed = ", ".join(kinds.SUFFIXES)
+        raise TaskValidationError(f"`{path.name}` is not a picture or clip by its name; allowed are {allowed}", "path")
+    fitting = kinds.suffixes_of(path)
+    if not fitting:
+        raise TaskValidationError(f"`{path.name}` is not a picture or clip by its content", "path")
+    if suffix not in fitting:
+        suffix = fitting[0]
     with path.open("rb") as file:
         return f"{project_id}/uploads/{hashlib.file_digest(file, 'sha256').hexdigest()}{suffix}"
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from av.video.stream import VideoStream
 
 from tasks_lib.engines.base import Frame
 from tasks_lib.errors import EngineError, TaskValidationError
+from tasks_lib.settings import get_settings
 
 # x264's lossless RGB: bit-exact, three times as fast as FFV1 here and as small (49 frames of 640 x 360: 0.4 s, 13 MB).
 _SEGMENT = ("libx264rgb", "rgb24", {"qp": "0", "preset": "ultrafast"})
@@ -35,6 +37,7 @@ _TO_RGB = Interpolation.BICUBIC | _ACCURATE | _FULL_CHROMA_OUT
 
 # FFmpeg would follow the addresses inside a playlist: only containers that hold their own pixels are opened.
 _OPEN = {"protocol_whitelist": "file", "format_whitelist": "mov,mp4,matroska,webm,avi,mpegts,gif"}
+_MAX_STREAMS = 16
 
 
 @dataclass(frozen=True)
@@ -101,6 +104,18 @@ def count_packets(path: Path) -> int:
         return sum(packet.size > 0 for packet in container.demux(video=0))
 
 
+def check_length(path: Path) -> None:
+    """Refuse a clip from outside that has more frames than the settings allow, before one is decoded.
+
+    Raises `TaskValidationError`.
+    """
+    allowed = get_settings().video_frames
+    with _opened(path) as container:
+        packets = (packet for packet in container.demux(video=0) if packet.size)
+        if next(islice(packets, allowed, None), None) is not None:
+            raise TaskValidationError(f"`{path.name}` has more than {allowed} frames")
+
+
 def probe(path: Path) -> MediaFacts:
     """Decode the whole file and state what it is; a count in the header is never believed."""
     with _opened(path) as container:
@@ -161,10 +176,19 @@ def _chain(first: Frame, rest: Iterator[Frame]) -> Iterator[Frame]:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[InputContainer]:
+    allowed = get_settings().video_pixels
+    # The decoders themselves refuse larger frames: opening decodes some, and a later one may have another size than
+    # the header says. A few hundred bytes can unfold to gigabytes.
+    bounded = {"max_pixels": str(allowed)}
     try:
-        with av.open(str(path.resolve()), options=_OPEN) as container:
+        with av.open(str(path.resolve()), options=_OPEN, stream_options=[bounded] * _MAX_STREAMS) as container:
             if not container.streams.video:
                 raise TaskValidationError(f"`{path.name}` holds no video")
+            stream = container.streams.video[0]
+            if stream.width * stream.height > allowed:
+                size = f"{stream.width} x {stream.height}"
+                raise TaskValidationError(f"`{path.name}` is too large: frames of {size}; at most {allowed} pixels")
+            stream.codec_context.options = bounded
             yield container
     except (av.FFmpegError, OSError) as error:
         raise TaskValidationError(f"`{path.name}` cannot be read as a video: {error.strerror}") from error

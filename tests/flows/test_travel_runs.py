@@ -68,7 +68,7 @@ def test_gpu_worker_run_lists_the_executions_when_a_travel_is_done(platform: Pla
 
 def test_run_fails_with_the_reason_when_an_image_is_broken(platform: Platform) -> None:
     broken = platform.folder / "broken.png"
-    broken.write_bytes(b"not a picture")
+    broken.write_bytes(b"\x89PNG\r\n\x1a\n, and then no picture")
     images = [*platform.images(2), upload_media(broken, project_id=platform.owner.project_id)]
     task = wait_for_task(platform.create(3, image_urls=images), timeout=120)
     assert task.status == "Failed"

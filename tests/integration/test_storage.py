@@ -48,10 +48,21 @@ def test_upload_has_the_same_reference_when_its_bytes_are_the_same(owner: Owner,
     assert (tmp_path / "back.png").read_bytes() == (tmp_path / "one.png").read_bytes()
 
 
+@pytest.mark.parametrize(("form", "name", "suffix"), [("PNG", "a.jpg", ".png"), ("JPEG", "a.JPEG", ".jpeg")])
+def test_upload_has_the_suffix_of_its_content_when_its_name_says_another(
+    owner: Owner, tmp_path: Path, form: str, name: str, suffix: str
+) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / name, format=form)
+    assert upload_media(tmp_path / name, project_id=owner.project_id).endswith(suffix)
+
+
 def test_upload_is_refused_when_it_is_no_media_file(owner: Owner, tmp_path: Path) -> None:
     (tmp_path / "script.sh").write_text("#!/bin/sh")
     with pytest.raises(TaskValidationError, match="not a picture or clip"):
         upload_media(tmp_path / "script.sh", project_id=owner.project_id)
+    (tmp_path / "script.png").write_text("#!/bin/sh")
+    with pytest.raises(TaskValidationError, match=r"`script\.png` is not a picture or clip by its content"):
+        upload_media(tmp_path / "script.png", project_id=owner.project_id)
     with pytest.raises(TaskValidationError, match="there is no file"):
         upload_media(tmp_path / "missing.png", project_id=owner.project_id)
     with pytest.raises(NotFoundError, match="there is no project"):

@@ -73,7 +73,7 @@ def test_places_are_read_only_when_they_are_allowed(
     folder.mkdir()
     (folder / "rows.jsonl").write_text('{"prompt": "a"}\n\n{"prompt": "b"}\n')
     for name in ("b.png", "a.png", "notes.txt"):
-        (folder / name).write_bytes(name.encode())
+        (folder / name).write_bytes(b"\x89PNG\r\n\x1a\n" + name.encode())
     with pytest.raises(TaskValidationError, match="UNITASK_BATCH_URLS"):
         fetch_items(f"file://{folder}/rows.jsonl", "z_image_turbo")
 
