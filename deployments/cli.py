@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Annotated, Any
 
 import sqlalchemy as sa
 import typer
@@ -69,6 +69,21 @@ def status(output: OutputOption = Output.table) -> None:
     _show(found, output)
     if not found["ready"]:
         raise typer.Exit(1)
+
+
+@app.command()
+def gateway(
+    host: Annotated[
+        str, typer.Option(help="the address to listen on; put a TLS proxy before a public one")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535)] = 4280,
+) -> None:
+    """Serve the HTTP door, by which web back ends create and follow tasks; until it is stopped."""
+    import uvicorn
+
+    from deployments.gateway import create_app
+
+    uvicorn.run(create_app(), host=host, port=port, log_level="warning", server_header=False)
 
 
 def _show(found: dict[str, Any], output: Output) -> None:

@@ -148,6 +148,12 @@ class Settings(BaseSettings):
     fal_url: str = "https://queue.fal.run"
     """Where fal's queue is."""
 
+    fal_jwks_url: str = "https://rest.fal.ai/.well-known/jwks.json"
+    """Where fal's public keys are, with which it signs webhooks."""
+
+    webhook_url: Annotated[str, Field(pattern=r"^(https?://.+)?$")] = ""
+    """Where providers reach `unitask provider-webhooks` from outside; empty means that jobs are only looked at."""
+
     providers: dict[str, str] = {}
     """Which provider serves a task type, where not the default one: `{"magic_edit": "fal"}`, or with a model of its
     own, `{"replicate_upscale": "replicate:owner/name:version"}`. The provider `engine` is our own gpu workers, with a
@@ -156,17 +162,27 @@ class Settings(BaseSettings):
     models: ModelTable = {}
     """The models of our own engines by alias, as JSON or as the path of a TOML file: see docs/engines.md."""
 
+    model_bytes: Annotated[int, Field(ge=1)] | None = None
+    """Bytes of weights that a gpu worker keeps loaded; unset is three quarters of the GPU's memory, or half of the
+    machine's without one. All slots of a worker share it."""
+
+    lora_folder: Path | None = None
+    """Where the adapters lie that tasks name, as safetensors files; unset means that tasks can name none."""
+
+    lora_download: bool = False
+    """Whether a task may name an adapter by its URL, which is fetched into `lora_folder`."""
+
     replicate_concurrency: Annotated[int, Field(ge=1)] = 20
-    """Jobs that all workers together have running at Replicate."""
+    """Jobs that all workers together have running at Replicate, for each account there."""
 
     replicate_per_minute: Annotated[int, Field(ge=1)] = 500
-    """Jobs that all workers together submit to Replicate in a minute."""
+    """Jobs that all workers together submit to Replicate in a minute, for each account there."""
 
     fal_concurrency: Annotated[int, Field(ge=1)] = 10
-    """Jobs that all workers together have running at fal."""
+    """Jobs that all workers together have running at fal, for each account there."""
 
     fal_per_minute: Annotated[int, Field(ge=1)] = 500
-    """Jobs that all workers together submit to fal in a minute."""
+    """Jobs that all workers together submit to fal in a minute, for each account there."""
 
     provider_connect_seconds: Seconds = 10
     """The longest that connecting to a provider may take."""

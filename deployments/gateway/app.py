@@ -1,0 +1,151 @@
+"""The gateway's calls. Each is one call of the library, which checks everything; here is only HTTP."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Any
+from uuid import UUID
+
+from fastapi import APIRouter, Body, Depends, FastAPI, Header, HTTPException, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from fastapi.middleware.cors import CORSMiddleware
+from pydantic import SecretStr
+
+from deployments.gateway import answers
+from deployments.gateway.bodies import BoundedBodies
+from tasks_lib import client, creation, database
+from tasks_lib.auth import authenticate
+from tasks_lib.creation import TaskCreated, TaskRequest
+from tasks_lib.errors import AuthenticationError
+from tasks_lib.settings import get_settings
+from tasks_lib.types.registry import get_task_type, task_types
+
+
+def _token(authorization: Annotated[str, Header()] = "") -> SecretStr:
+    """The bearer's token. Without one nobody calls: the service's own token is not lent to callers."""
+    scheme, _, token = authorization.partition(" ")
+    if scheme.lower() != "bearer" or not token.strip():
+        raise AuthenticationError("send `Authorization: Bearer TOKEN`")
+    return SecretStr(token.strip())
+
+
+Token = Annotated[SecretStr, Depends(_token)]
+
+
+router = APIRouter()
+
+
+def create_app() -> FastAPI:
+    """The gateway as an ASGI application; settings are those of the process."""
+    app = FastAPI(title="Unitask", version=version("unitask"), description="Create, follow and cancel media tasks.")
+    answers.install(app)
+    app.add_middleware(BoundedBodies)
+    if origins := get_settings().gateway_origins:
+        # Tokens come in a header that pages set themselves; cookies are neither sent nor read.
+        app.add_middleware(CORSMiddleware, allow_origins=list(origins), allow_methods=["*"], allow_headers=["*"])
+    app.include_router(router)
+    return app
+
+
+@router.get("/health")
+def health() -> dict[str, str]:
+    """Whether the service can reach its database."""
+    with database.transaction():
+        return {"status": "ok"}
+
+
+@router.get("/v1/types")
+def list_types() -> list[dict[str, Any]]:
+    """The task types that people may create."""
+    public = [declared for declared in task_types().values() if declared.public]
+    return [{"name": t.name, "display_name": t.display_name, "description": t.description} for t in public]
+
+
+@router.get("/v1/types/{name}")
+def show_type(name: str) -> dict[str, Any]:
+    """The JSON schema of a task type's parameters."""
+    schema: dict[str, Any] = get_task_type(name).params.model_json_schema()
+    return schema
+
+
+@router.post("/v1/tasks", status_code=201)
+def create_task(request: TaskRequest, token: Token, response: Response) -> TaskCreated:
+    """Create a task: 201, or 200 if its idempotency key had made it before."""
+    (made,) = creation.create_tasks([request], token=token)
+    response.status_code = 201 if made.created else 200
+    return made
+
+
+@router.post("/v1/tasks/batch", status_code=201)
+def create_tasks(requests: Annotated[list[TaskRequest], Body(embed=True)], token: Token) -> list[TaskCreated]:
+    """Create all of a batch, or nothing and an answer that names every refused row."""
+    return creation.create_tasks(requests, token=token)
+
+
+@router.get("/v1/tasks")
+def list_tasks(
+    token: Token,
+    project_id: UUID | None = None,
+    status: str | None = None,
+    task_type: str | None = None,
+    parent_task_id: UUID | None = None,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 50,
+) -> list[dict[str, Any]]:
+    """The caller's tasks, newest first."""
+    found = client.list_tasks(
+        project_id=project_id,
+        status=status,
+        task_type=task_type,
+        parent_task_id=parent_task_id,
+        limit=limit,
+        token=token,
+    )
+    return [_shown(task) for task in found]
+
+
+@router.get("/v1/tasks/{task_id}")
+def get_task(task_id: str, token: Token) -> dict[str, Any]:
+    """One task."""
+    return _shown(client.get_task(task_id, token=token))
+
+
+@router.post("/v1/tasks/{task_id}/cancel")
+def cancel_task(task_id: str, token: Token) -> list[UUID]:
+    """Cancel a task and all below it; the answer names what was cancelled."""
+    return client.cancel_task(task_id, token=token)
+
+
+@router.post("/v1/tasks/{task_id}/retry")
+def retry_task(task_id: str, token: Token) -> list[UUID]:
+    """Bring a failed or cancelled task back; the answer names what will run again."""
+    return client.retry_task(task_id, token=token)
+
+
+@router.put("/v1/projects/{project_id}/media", status_code=201)
+async def upload_media(
+    project_id: str, name: Annotated[str, Query(max_length=200)], request: Request, token: Token
+) -> dict[str, str]:
+    """Store the body, a picture or clip named `name`, and answer the reference by which requests name it."""
+    # Before the body is taken in: strangers do not fill the disk.
+    await run_in_threadpool(authenticate, token)
+    with tempfile.TemporaryDirectory(prefix="unitask-upload-") as folder:
+        path = Path(folder) / (Path(name).name or "media")
+        await _receive(request, path)
+        return {"reference": await run_in_threadpool(client.upload_media, path, project_id=project_id, token=token)}
+
+
+def _shown(task: client.Task) -> dict[str, Any]:
+    return {**asdict(task), "cost": None if task.cost is None else str(task.cost), "output_url": task.output_url}
+
+
+async def _receive(request: Request, path: Path) -> None:
+    taken = 0
+    with path.open("wb") as file:
+        async for chunk in request.stream():
+            taken += len(chunk)
+            if taken > client.MAX_UPLOAD_BYTES:
+                raise HTTPException(413, f"a file has at most {client.MAX_UPLOAD_BYTES} bytes")
+            await run_in_threadpool(file.write, chunk)
