@@ -19,7 +19,7 @@ $(DEMO): pyproject.toml constraints.txt
 	@touch $@
 
 $(STAMP): $(DEMO)
-	$(PIP) --editable '.[worker,gpu,demo,dev]'
+	$(PIP) --editable '.[worker,gpu,upscaling,demo,dev]'
 	@touch $@
 
 demo: $(DEMO) ## set everything up and make a travelling video from four keyframes

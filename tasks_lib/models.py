@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_settings import NoDecode
 
-WEIGHTLESS = frozenset({"inbetween"})
+WEIGHTLESS = frozenset({"inbetween", "upscale"})
 """What the embedded engine makes without a model."""
 
 PIPELINES: dict[str, dict[str, str]] = {
@@ -88,6 +88,13 @@ class Model(_Row):
 
     flow_shift: Annotated[float, Field(gt=0, le=100)] | None = None
     """Shift of the noise schedule; none leaves it to the weights."""
+
+    edit_pixels: Annotated[int, Field(ge=64 * 64)] | None = None
+    """To so many pixels an edit pipeline brings the pictures that it is shown; none is the million that it was trained
+    with. Fewer take less memory and time, and show it less."""
+
+    pose: str | None = None
+    """For a WanAnimatePipeline: the folder of a ViTPose model, which reads the motion of the person in the video."""
 
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
     """What the digest of its weights must be; `unitask models` prints it."""

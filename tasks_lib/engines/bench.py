@@ -12,7 +12,7 @@ from tasks_lib.engines.base import EngineResult, Frame, IsCancelled, Request
 from tasks_lib.engines.select import engine_for
 from tasks_lib.errors import EngineError
 from tasks_lib.media.download import download
-from tasks_lib.media.images import save_png
+from tasks_lib.media.images import Picture, probe_image, save_picture, save_png
 from tasks_lib.media.video import probe
 from tasks_lib.queue import ClaimedTask, Output, Progress
 from tasks_lib.serving import default_model
@@ -79,6 +79,13 @@ class Bench:
         if expect_frames is not None and media.frames != expect_frames:
             raise EngineError(f"{path.name} has {media.frames} frames and should have {expect_frames}")
         return Output(self.keep(path), {"media": media.as_dict(), **facts})
+
+    def picture(self, picture: Picture, output_format: str, **facts: Any) -> Output:
+        """Store a picture as the task's output: `jpeg`, `png` or `webp`; jpeg gives way to png for transparency."""
+        kept = "png" if output_format == "jpeg" and picture.alpha is not None else output_format
+        path = self.folder / f"picture.{kept}"
+        save_picture(path, picture)
+        return Output(self.keep(path), {"media": probe_image(path).as_dict(), **facts})
 
     def _keep_preview(self, preview: Frame) -> str:
         path = self.folder / "preview.png"

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from tasks_lib.engines.base import Frame
@@ -13,6 +19,31 @@ from tasks_lib.errors import TaskValidationError
 FORMATS = ("JPEG", "PNG", "WEBP")
 MAX_PIXELS = 64_000_000
 """More is refused before it is decoded: 64 million pixels take 192 MB."""
+_ORIENTATION = 0x0112
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A still picture as it is: `pixels` H x W x 3, `alpha` H x W or None, and the colour profile it is meant in."""
+
+    pixels: Frame
+    alpha: NDArray[np.uint8] | None = None
+    profile: bytes | None = None
+
+
+@dataclass(frozen=True)
+class ImageFacts:
+    """What an image file is. `format` is Pillow's name in small letters, `bytes` the size of the file."""
+
+    width: int
+    height: int
+    format: str
+    bytes: int
+    sha256: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """The same as JSON can hold it."""
+        return asdict(self)
 
 
 def load_image(path: Path, width: int, height: int) -> Frame:
@@ -21,22 +52,72 @@ def load_image(path: Path, width: int, height: int) -> Frame:
     The content decides the format, not the name. Transparent parts become black. Raises `TaskValidationError`
     for anything but a whole JPEG, PNG or WebP of at most `MAX_PIXELS`.
     """
+    with _opened(path) as image:
+        return np.asarray(ImageOps.fit(_to_rgb(image), (width, height), Image.Resampling.LANCZOS))
+
+
+def read_picture(path: Path) -> Picture:
+    """Read an image upright, in its own size, with its transparency. Raises as `load_image` does."""
+    with _opened(path) as image:
+        if not image.has_transparency_data:
+            return Picture(np.asarray(_to_rgb(image)), None, image.info.get("icc_profile"))
+        planes = np.asarray(image.convert("RGBA"))
+        return Picture(np.ascontiguousarray(planes[..., :3]), planes[..., 3], image.info.get("icc_profile"))
+
+
+def enlarged_like(original: Picture, pixels: Frame) -> Picture:
+    """A picture of these pixels with the transparency (in their size) and the colour profile of the original."""
+    alpha = original.alpha
+    if alpha is not None:
+        size = pixels.shape[1], pixels.shape[0]
+        alpha = np.asarray(Image.fromarray(alpha).resize(size, Image.Resampling.LANCZOS))
+    return Picture(pixels, alpha, original.profile)
+
+
+def save_picture(path: Path, picture: Picture) -> None:
+    """Write a picture in the format of the path's suffix. Raises `TaskValidationError` where that cannot hold it."""
+    image = Image.fromarray(picture.pixels)
+    if picture.alpha is not None:
+        image.putalpha(Image.fromarray(picture.alpha))
     try:
-        with Image.open(path, formats=FORMATS) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise Image.DecompressionBombError(f"{image.width} x {image.height} pixels")
-            upright = _to_rgb(ImageOps.exif_transpose(image))
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise TaskValidationError(f"`{path.name}` is too large: {error}; at most {MAX_PIXELS} pixels") from error
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-        allowed = ", ".join(FORMATS)
-        raise TaskValidationError(f"`{path.name}` cannot be read as one of {allowed}: {error}") from error
-    return np.asarray(ImageOps.fit(upright, (width, height), Image.Resampling.LANCZOS))
+        image.save(path, quality=95, icc_profile=picture.profile)
+    except (OSError, ValueError) as error:
+        raise TaskValidationError(f"{image.width} x {image.height} cannot be kept as {path.suffix}: {error}") from error
+
+
+def probe_image(path: Path) -> ImageFacts:
+    """Read the header and state what the file is, upright. Raises `TaskValidationError` for what is not an image."""
+    with _guarded(path), Image.open(path, formats=FORMATS) as image:
+        size = image.size[::-1] if image.getexif().get(_ORIENTATION, 1) > 4 else image.size
+        kind = str(image.format).lower()
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return ImageFacts(*size, kind, path.stat().st_size, digest)
 
 
 def save_png(path: Path, image: Frame) -> None:
     """Write a height x width x 3 RGB image as PNG."""
     Image.fromarray(image).save(path, format="PNG")
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """The decoded image, upright."""
+    with _guarded(path), Image.open(path, formats=FORMATS) as image:
+        if image.width * image.height > MAX_PIXELS:
+            raise Image.DecompressionBombError(f"{image.width} x {image.height} pixels")
+        yield ImageOps.exif_transpose(image)
+
+
+@contextmanager
+def _guarded(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise TaskValidationError(f"`{path.name}` is too large: {error}; at most {MAX_PIXELS} pixels") from error
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+        allowed = ", ".join(FORMATS)
+        raise TaskValidationError(f"`{path.name}` cannot be read as one of {allowed}: {error}") from error
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

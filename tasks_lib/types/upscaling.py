@@ -25,7 +25,7 @@ class UpscaleParams(ModelParams, ShotParams, TaskParams):
     """Factor on width and height."""
 
     output_format: Literal["jpeg", "png", "webp"] = "jpeg"
-    """Format of the result."""
+    """Format of the result. A picture with transparency, which jpeg cannot hold, becomes a png instead."""
 
 
 def prepare(params: UpscaleParams, _: Preparation) -> Prepared:

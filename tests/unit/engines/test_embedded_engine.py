@@ -23,7 +23,7 @@ from tasks_lib.engines.base import (
     Request,
 )
 from tasks_lib.engines.embedded import EmbeddedEngine
-from tasks_lib.engines.embedded.engine import MIN_CONFIDENCE
+from tasks_lib.engines.embedded.inbetween import MIN_CONFIDENCE
 from tasks_lib.errors import EngineError, TaskValidationError
 from tasks_lib.media.images import load_image
 from tasks_lib.media.video import write_video
@@ -50,7 +50,7 @@ def request(start: Path, end: Path | None, **changes: Any) -> InbetweenRequest:
 
 
 def run(asked: Request) -> EngineResult:
-    return EmbeddedEngine().run(asked, on_progress=lambda _step, _total: None, cancelled=lambda: False)
+    return EmbeddedEngine().run(asked, on_progress=lambda *_: None, cancelled=lambda: False)
 
 
 def frames_of(asked: Request) -> list[Frame]:
@@ -141,7 +141,7 @@ def test_run_ends_within_one_frame_when_cancelled(pictures: dict[str, Path], sto
     def consume() -> None:
         result = EmbeddedEngine().run(
             request(pictures["a"], pictures["b"], frames=9),
-            on_progress=lambda step, _total: done.append(step),
+            on_progress=lambda step, *_: done.append(step),
             cancelled=lambda: len(done) >= stop_after,
         )
         for frame in result.frames:
@@ -156,7 +156,7 @@ def test_progress_counts_every_frame_when_drawn(pictures: dict[str, Path]) -> No
     seen: list[tuple[int, int]] = []
     result = EmbeddedEngine().run(
         request(pictures["a"], pictures["b"]),
-        on_progress=lambda step, total: seen.append((step, total)),
+        on_progress=lambda step, total, *_: seen.append((step, total)),
         cancelled=lambda: False,
     )
     assert seen == [], "frames are made as they are drawn"

@@ -1,0 +1,34 @@
+"""What the embedded engine says of its results."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import cv2
+import numpy as np
+
+from tasks_lib.engines.base import ModelRef, Provenance
+
+NAME = "embedded"
+PROMPT_IGNORED = "the prompt was not followed: this engine only moves pixels"
+
+
+def made(
+    method: str,
+    seed: int,
+    notes: Sequence[str] = (),
+    *,
+    confidence: float | None = None,
+    model: ModelRef | None = None,
+    versions: Mapping[str, str] | None = None,
+) -> Provenance:
+    """The provenance of a result of this engine; `versions` are those of libraries beside OpenCV and NumPy."""
+    return Provenance(
+        engine=NAME,
+        method=method,
+        seed=seed,
+        model=model,
+        confidence=confidence,
+        versions={"opencv": cv2.__version__, "numpy": np.__version__, **(versions or {})},
+        notes=tuple(notes),
+    )
