@@ -8,7 +8,7 @@ STAMP  := $(VENV)/.installed
 PIP    := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test property chaos test-long lint bench clean
+.PHONY: help demo test property kills chaos test-long lint bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -34,6 +34,9 @@ test-long: $(STAMP) ## ten times as many inputs for every task type's parameters
 property: $(STAMP) ## the life of tasks against a model, 5,000 sequences, and the claim in a table of a million (half an hour)
 	UNITASK_TEST_SEQUENCES=5000 $(BIN)/python -m pytest -rP --numprocesses 2 --dist=load tests/integration/test_lifecycle_model.py
 	UNITASK_TEST_LONG=1 $(BIN)/python -m pytest -s tests/integration/test_plans.py
+
+kills: $(STAMP) ## SIGKILL at every point of the flows, and a minute without Prefect's API (ten minutes)
+	UNITASK_TEST_LONG=1 UNITASK_TEST_AWAY_SECONDS=60 $(BIN)/python -m pytest tests/flows/test_crash_points.py tests/flows/test_prefect_away.py
 
 chaos: $(STAMP) ## ten minutes of mixed work while workers are killed and Postgres restarts; SEED=n repeats a run
 	$(BIN)/python -m tests.chaos --seconds 600 $(if $(SEED),--seed $(SEED))

@@ -29,6 +29,7 @@ from prefect.states import Cancelled, Failed
 from flows import report
 from flows.runs import close_flow_run, flow_run_url, hosting_settings, plant_task_run, run_planted, state_like
 from tasks_lib.client import percent_of
+from tasks_lib.crashpoints import crashpoint
 from tasks_lib.creation import plant_children
 from tasks_lib.errors import LeaseLostError, TaskError
 from tasks_lib.queue import ClaimedTask, leases
@@ -155,6 +156,7 @@ async def follow_row(hosted: Hosted) -> State[Any]:
     if hosted.error is not None:
         return Failed(message=str(hosted.error))
     await asyncio.to_thread(leases.show_in_prefect, claimed.lease, flow_run_id=run_id)
+    crashpoint("host.shown")
     if claimed.previous_flow_run_id not in (None, run_id):
         assert claimed.previous_flow_run_id is not None
         message = f"its host died; {claimed.name} goes on in {flow_run_url(run_id)}"
@@ -174,6 +176,7 @@ async def follow_row(hosted: Hosted) -> State[Any]:
             await graph
             return Cancelled(message=HOST_ENDS)
         await graph
+    crashpoint("host.followed")
     await report.show_result(hosted.client, claimed.name, ended.result(), hosted.progress)
     return state_like(ended.result().status, ended.result().error_message)
 

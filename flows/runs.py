@@ -20,6 +20,7 @@ from prefect.client.schemas.filters import (
     FlowRunFilterState,
     FlowRunFilterStateType,
     TaskRunFilter,
+    TaskRunFilterId,
     TaskRunFilterState,
     TaskRunFilterStateType,
 )
@@ -31,6 +32,7 @@ from prefect.states import Cancelled, Completed, Crashed, Failed, Pending
 from prefect.task_engine import run_task_async
 from prefect.utilities.engine import emit_task_run_state_change_event
 
+CANCELLED = [StateType.CANCELLING, StateType.CANCELLED]
 OPEN = [StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING, StateType.PAUSED, StateType.CANCELLING]
 
 
@@ -95,7 +97,20 @@ async def asked_to_cancel(client: PrefectClient, flow_run_ids: Sequence[UUID]) -
     runs = await client.read_flow_runs(
         flow_run_filter=FlowRunFilter(
             id=FlowRunFilterId(any_=list(flow_run_ids)),
-            state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.CANCELLING, StateType.CANCELLED])),
+            state=FlowRunFilterState(type=FlowRunFilterStateType(any_=CANCELLED)),
+        )
+    )
+    return {run.id for run in runs}
+
+
+async def asked_to_cancel_work(client: PrefectClient, task_run_ids: Sequence[UUID]) -> set[UUID]:
+    """Of these task runs, those whose state a person has changed to a cancelled one."""
+    if not task_run_ids:
+        return set()
+    runs = await client.read_task_runs(
+        task_run_filter=TaskRunFilter(
+            id=TaskRunFilterId(any_=list(task_run_ids)),
+            state=TaskRunFilterState(type=TaskRunFilterStateType(any_=CANCELLED)),
         )
     )
     return {run.id for run in runs}

@@ -22,8 +22,9 @@ from prefect.states import Cancelled, Completed, Failed
 
 from flows import fleet, mending, report
 from flows.hosting import CANCELLED, Hosting
-from flows.runs import asked_to_cancel, tag_this_task_run, this_task_run_id
+from flows.runs import asked_to_cancel, asked_to_cancel_work, tag_this_task_run, this_task_run_id
 from tasks_lib import database
+from tasks_lib.crashpoints import crashpoint
 from tasks_lib.errors import TaskError
 from tasks_lib.queue import ClaimedTask, Output, leases
 from tasks_lib.queue.listening import Bell
@@ -47,13 +48,14 @@ async def run_worker(run_type: str, slots: int, execute: Execute, *, hosts: bool
     me = UUID(flow_run.id)
     bell = Bell()
     watcher = Watcher(bell)
+    shown: dict[UUID, UUID] = {}
     async with get_client() as client:
         hosting = Hosting(watcher, client)
         worker = Worker(
             run_type,
             f"{run_type}-{socket.gethostname()}-{os.getpid()}-{str(me)[:8]}",
             slots,
-            as_task_runs(execute),
+            as_task_runs(execute, shown),
             bell,
             host=hosting.host if hosts else None,
             flow_run_id=me,
@@ -62,7 +64,7 @@ async def run_worker(run_type: str, slots: int, execute: Execute, *, hosts: bool
         hosting.on_sigterm()
         helpers = [
             asyncio.create_task(coroutine)
-            for coroutine in (bell.listen(), watcher.run(), _look_after(worker, hosting), _keep_fleet(client))
+            for coroutine in (bell.listen(), watcher.run(), _look_after(worker, hosting, shown), _keep_fleet(client))
         ]
         try:
             reason = await worker.run()
@@ -76,17 +78,24 @@ async def run_worker(run_type: str, slots: int, execute: Execute, *, hosts: bool
     return Completed(message=f"{worker.done} tasks; {reason}")
 
 
-def as_task_runs(execute: Execute) -> Execute:
-    """Show each execution as a Prefect task run; that adds milliseconds, and waits for no server."""
+def as_task_runs(execute: Execute, shown: dict[UUID, UUID]) -> Execute:
+    """Show each execution as a Prefect task run; that adds milliseconds, and waits for no server.
 
-    async def shown(task: ClaimedTask, reporter: Report) -> Output:
+    While one lasts, `shown` has its task by the id of the task run.
+    """
+
+    async def execute_and_show(task: ClaimedTask, reporter: Report) -> Output:
         # The work is an asyncio task of its own: to cancel the task run that shows it would crash that.
         work = asyncio.ensure_future(execute(task, reporter))
 
         async def body() -> State[Any]:
             tag_this_task_run(task.task_type, f"project:{task.project_id}")
-            _in_background(_link(task, this_task_run_id()))
+            run_id = this_task_run_id()
+            _in_background(_link(task, run_id))
+            crashpoint("task_run.begun")
+            shown[run_id] = task.id
             await asyncio.wait([work])
+            del shown[run_id]
             return _shown_state(task, work)
 
         showing: Task[[], Coroutine[Any, Any, State[Any]]] = Task(
@@ -99,7 +108,7 @@ def as_task_runs(execute: Execute) -> Execute:
         _in_background(_through_outages(showing(return_state=True), f"show {task.name}"))  # type: ignore[arg-type]
         return await work
 
-    return shown
+    return execute_and_show
 
 
 def _shown_state(task: ClaimedTask, work: asyncio.Future[Output]) -> State[Any]:
@@ -135,7 +144,7 @@ async def _link(task: ClaimedTask, task_run_id: UUID) -> None:
     await _through_outages(link(), f"link {task.name}")
 
 
-async def _look_after(worker: Worker, hosting: Hosting) -> None:
+async def _look_after(worker: Worker, hosting: Hosting, shown: dict[UUID, UUID]) -> None:
     """Every few seconds: what did people cancel in the UI, and how far are the hosted tasks?"""
     me = UUID(flow_run.id)
 
@@ -145,6 +154,9 @@ async def _look_after(worker: Worker, hosting: Hosting) -> None:
                 worker.drain(CANCELLED)
             elif hosted := hosting.hosted.get(run_id):
                 await asyncio.to_thread(leases.cancel, hosted.claimed.id, CANCELLED)
+        executing = dict(shown)
+        for run_id in await asked_to_cancel_work(hosting.client, list(executing)):
+            await asyncio.to_thread(leases.cancel, executing[run_id], CANCELLED)
         await hosting.show_progress()
 
     while True:

@@ -117,6 +117,23 @@ def watch_task(task_id: UUID | str, *, timeout: float | None = None, token: Toke
         time.sleep(POLL_SECONDS)
 
 
+def list_dead_letters(*, project_id: UUID | str | None = None, limit: int = 50, token: Token = None) -> list[Task]:
+    """Tasks that failed for good by themselves, newest first: those to look into, and to retry.
+
+    What failed because of another (a dependant, a parent) comes back with the one that is retried.
+    """
+    t = tables.tasks
+    child = t.alias("child")
+    filters = [
+        t.c.status == "Failed",
+        t.c.error_kind != "dependency",
+        ~sa.exists().where(child.c.parent_task_id == t.c.id),
+    ]
+    if project_id is not None:
+        filters.append(t.c.project_id == _id(project_id))
+    return _select(authenticate(token), *filters, order=[t.c.finished_at.desc(), t.c.id], limit=limit)
+
+
 def cancel_task(task_id: UUID | str, *, reason: str = "cancelled by its owner", token: Token = None) -> list[UUID]:
     """Cancel a task and all below it that has not ended, and return what was cancelled.
 

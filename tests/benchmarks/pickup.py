@@ -73,7 +73,7 @@ def run() -> None:
 
 
 def _ours(platform: RunState) -> list[float]:
-    project_id, token = _project()
+    project_id, token = project()
     committed: list[float] = []
     notify = wakeup.notify
 
@@ -84,7 +84,7 @@ def _ours(platform: RunState) -> list[float]:
     wakeup.notify = noted
     latencies = []
     try:
-        with _process([sys.executable, "-c", WORKER.format(run_type="gpu")], platform) as worker:
+        with worker_process([sys.executable, "-c", WORKER.format(run_type="gpu")], platform) as worker:
             assert worker.stdout is not None
             for number in range(-3, OURS):  # three to warm up
                 created = create_task(
@@ -116,7 +116,7 @@ def _peers(platform: RunState) -> list[float]:
         )
         subprocess.run([sys.executable, "-c", deploy], env=_environment(platform), check=True, capture_output=True)
         latencies = []
-        with _process([sys.executable, "-m", "prefect", "worker", "start", "--pool", "plain"], platform):
+        with worker_process([sys.executable, "-m", "prefect", "worker", "start", "--pool", "plain"], platform):
             for number in range(-1, PEERS):
                 mark = Path(folder) / f"started-{number}"
                 asked = subprocess.run(
@@ -133,7 +133,8 @@ def _peers(platform: RunState) -> list[float]:
         return latencies
 
 
-def _project() -> tuple[UUID, str]:
+def project() -> tuple[UUID, str]:
+    """A project to create in, and a token."""
     user_id = accounts.ensure_user("bench")
     return accounts.ensure_project(user_id, "bench"), issue_token(user_id).secret.get_secret_value()
 
@@ -144,7 +145,8 @@ def _environment(platform: RunState) -> dict[str, str]:
 
 
 @contextmanager
-def _process(command: list[str], platform: RunState) -> Iterator[subprocess.Popen[str]]:
+def worker_process(command: list[str], platform: RunState) -> Iterator[subprocess.Popen[str]]:
+    """A process that talks to the platform, ended after the block."""
     process = subprocess.Popen(
         command, env=_environment(platform), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     )

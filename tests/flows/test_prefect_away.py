@@ -15,7 +15,7 @@ from deployments.state import state
 from tasks_lib import get_task, list_tasks, wait_for_task
 from tests.flows.conftest import Platform, alive, until
 
-# `make outage` takes the minute that the promise names.
+# `make kills` takes the minute that the promise names.
 AWAY_SECONDS = float(os.environ.get("UNITASK_TEST_AWAY_SECONDS", "6"))
 
 
@@ -54,7 +54,7 @@ def test_work_goes_on_and_is_shown_afterwards_when_prefect_is_away(
 ) -> None:
     workers = {run_type: until(lambda: platform.worker_pid(run_type), 60) for run_type in ("gpu", "api")}  # noqa: B023
     before = platform.create(4, 256, segment_frames=41)
-    run_id = until(lambda: get_task(before).flow_run_id, what="the run of the travel")
+    before_run = until(lambda: get_task(before).flow_run_id, what="the run of the travel")
     during: list[UUID] = []
 
     def work() -> None:
@@ -68,6 +68,7 @@ def test_work_goes_on_and_is_shown_afterwards_when_prefect_is_away(
     attempts = [child.attempt for parent in (before, *during) for child in list_tasks(parent_task_id=parent)]
     assert set(attempts) == {1}
     assert all(alive(pid) for pid in workers.values()), "no worker gave up"
-    until(lambda: platform.get(f"/flow_runs/{run_id}")["state_type"] == "COMPLETED", 120, "the end of the run")
-    after = wait_for_task(platform.create(2), timeout=120)
-    until(lambda: platform.get(f"/flow_runs/{after.flow_run_id}")["state_type"] == "COMPLETED", 60, "a shown travel")
+    until(lambda: platform.get(f"/flow_runs/{before_run}")["state_type"] == "COMPLETED", 120, "the end of the run")
+    after = platform.create(2)
+    run_id = until(lambda: get_task(after).flow_run_id, what="the run of a travel that came afterwards")
+    until(lambda: platform.get(f"/flow_runs/{run_id}")["state_type"] == "COMPLETED", 60, "its end")

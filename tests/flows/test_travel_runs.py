@@ -91,6 +91,24 @@ def test_row_is_cancelled_when_its_run_is_cancelled_in_the_ui(platform: Platform
     until(lambda: platform.get(f"/flow_runs/{run_id}")["state_type"] == "CANCELLED", 30, "the end of the run")
 
 
+def test_one_segment_is_cancelled_when_its_task_run_is_cancelled_in_the_ui(platform: Platform) -> None:
+    """The run of the work itself: its travel fails for it, and says why."""
+    task_id = platform.create(3, 384, segment_frames=81)
+    segment = until(
+        lambda: next((t for t in list_tasks(parent_task_id=task_id) if t.status == "Processing"), None), what="a start"
+    )
+    run_id = until(lambda: get_task(segment.id).task_run_id, what="the run of the segment")
+    until(lambda: platform.api.get(f"/task_runs/{run_id}").is_success, 30, "the record of the run")
+    platform.post(f"/task_runs/{run_id}/set_state", {"state": {"type": "CANCELLED"}, "force": True})
+    assert (wait_for_task(segment.id, timeout=30).status) == "Cancelled"
+    cancelled = get_task(segment.id)
+    assert cancelled.error_message == "cancelled in the Prefect UI"
+    travel = wait_for_task(task_id, timeout=120)
+    assert travel.status == "Failed"
+    assert "cancelled in the Prefect UI" in (travel.error_message or "")
+    until(lambda: platform.get(f"/task_runs/{run_id}")["state_type"] == "CANCELLED", 30, "the end of the run")
+
+
 def test_deployment_makes_a_travel_when_it_is_triggered(platform: Platform) -> None:
     request = platform.request(3)
     wrong = {**request, "segment_frames": 4}

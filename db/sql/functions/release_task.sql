@@ -11,9 +11,11 @@ BEGIN
     IF v_planted OR p_retryable AND p_task.attempt < p_task.max_attempts THEN
         UPDATE tasks
         SET status = 'Pending', leased_until = NULL, error_kind = p_error_kind, error_message = p_error_message,
-            -- 2, 4, 8 ... 300 seconds, half of it random so that a burst of failures does not come back as one.
+            -- 2, 4, 8 ... 300 seconds, half of it random, or what a provider asks for and up to a fifth more: a burst of
+            -- failures must not come back as one.
             run_after = CASE WHEN v_planted THEN clock_timestamp() ELSE clock_timestamp() + make_interval(secs =>
-                coalesce(p_retry_after, least(300, 2 ^ least(p_task.attempt, 10)) * (0.5 + random() / 2))) END
+                coalesce(p_retry_after * (1 + random() / 5),
+                         least(300, 2 ^ least(p_task.attempt, 10)) * (0.5 + random() / 2))) END
         WHERE id = p_task.id;
         RETURN ARRAY[p_task.run_type];
     END IF;

@@ -23,6 +23,7 @@ from tasks_lib import (
     create_travel_between_images_task,
     database,
     get_task,
+    list_dead_letters,
     list_tasks,
     resolve_project_resolution,
     retry_task,
@@ -93,6 +94,7 @@ OPERATIONS: dict[str, tuple[str, Operation]] = {
     "cancel_batch": ("tasks:cancel", lambda s, t: [cancel_batch(s.pending, token=t)]),
     "get_task": ("tasks:read", lambda s, t: get_task(s.pending, token=t)),
     "list_tasks": ("tasks:read", lambda s, t: list_tasks(project_id=s.owner.project_id, token=t)),
+    "list_dead_letters": ("tasks:read", lambda _, t: [list_dead_letters(token=t)]),
     "watch_task": ("tasks:read", lambda s, t: next(watch_task(s.pending, token=t))),
     "wait_for_task": ("tasks:read", lambda s, t: wait_for_task(s.cancelled, timeout=5, token=t)),
     "resolve_project_resolution": (
