@@ -26,7 +26,7 @@ from flows.runs import asked_to_cancel, asked_to_cancel_work, tag_this_task_run,
 from tasks_lib import database
 from tasks_lib.crashpoints import crashpoint
 from tasks_lib.errors import TaskError
-from tasks_lib.queue import ClaimedTask, Output, leases
+from tasks_lib.queue import ClaimedTask, Lease, Output, leases
 from tasks_lib.queue.listening import Bell
 from tasks_lib.queue.watching import Watcher
 from tasks_lib.queue.worker import RENEWAL, Execute, Report, Worker
@@ -48,7 +48,7 @@ async def run_worker(run_type: str, slots: int, execute: Execute, *, hosts: bool
     me = UUID(flow_run.id)
     bell = Bell()
     watcher = Watcher(bell)
-    shown: dict[UUID, UUID] = {}
+    shown: dict[UUID, Lease] = {}
     async with get_client() as client:
         hosting = Hosting(watcher, client)
         worker = Worker(
@@ -78,10 +78,10 @@ async def run_worker(run_type: str, slots: int, execute: Execute, *, hosts: bool
     return Completed(message=f"{worker.done} tasks; {reason}")
 
 
-def as_task_runs(execute: Execute, shown: dict[UUID, UUID]) -> Execute:
+def as_task_runs(execute: Execute, shown: dict[UUID, Lease]) -> Execute:
     """Show each execution as a Prefect task run; that adds milliseconds, and waits for no server.
 
-    While one lasts, `shown` has its task by the id of the task run.
+    While one lasts, `shown` has its lease by the id of the task run.
     """
 
     async def execute_and_show(task: ClaimedTask, reporter: Report) -> Output:
@@ -93,7 +93,7 @@ def as_task_runs(execute: Execute, shown: dict[UUID, UUID]) -> Execute:
             run_id = this_task_run_id()
             _in_background(_link(task, run_id))
             crashpoint("task_run.begun")
-            shown[run_id] = task.id
+            shown[run_id] = task.lease
             await asyncio.wait([work])
             del shown[run_id]
             return _shown_state(task, work)
@@ -144,7 +144,7 @@ async def _link(task: ClaimedTask, task_run_id: UUID) -> None:
     await _through_outages(link(), f"link {task.name}")
 
 
-async def _look_after(worker: Worker, hosting: Hosting, shown: dict[UUID, UUID]) -> None:
+async def _look_after(worker: Worker, hosting: Hosting, shown: dict[UUID, Lease]) -> None:
     """Every few seconds: what did people cancel in the UI, and how far are the hosted tasks?"""
     me = UUID(flow_run.id)
 
@@ -156,7 +156,7 @@ async def _look_after(worker: Worker, hosting: Hosting, shown: dict[UUID, UUID])
                 await asyncio.to_thread(leases.cancel, hosted.claimed.id, CANCELLED)
         executing = dict(shown)
         for run_id in await asked_to_cancel_work(hosting.client, list(executing)):
-            await asyncio.to_thread(leases.cancel, executing[run_id], CANCELLED)
+            await asyncio.to_thread(leases.cancel, executing[run_id].task_id, CANCELLED)
         await hosting.show_progress()
 
     while True:
