@@ -14,7 +14,12 @@ def engine_for(request: Request, alias: str | None) -> Engine:
 
     Raises `EngineError` that names the setting where nothing that is configured serves such a request.
     """
-    model = model_for(request.kind, alias, get_settings())
+    settings = get_settings()
+    model = model_for(request.kind, alias, settings)
     if model is None:
         return EmbeddedEngine()
-    raise EngineError(f"no engine for models is installed here, so `{alias}` cannot be loaded")
+    try:
+        from tasks_lib.engines.diffusers.engine import DiffusersEngine
+    except ImportError as error:
+        raise EngineError(f"the model `{alias}` needs the extra `gpu` on this worker: {error}") from error
+    return DiffusersEngine(str(alias), model, settings)

@@ -1,0 +1,1 @@
+"""Engines that load weights: the pipelines of diffusers, in torch."""

@@ -1,0 +1,178 @@
+"""The engine of one model of the table: it loads or finds it warm, and lets the pipeline of the request draw."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.metadata import version
+from typing import Any
+
+import diffusers
+import psutil
+import torch
+
+from tasks_lib.engines.base import (
+    Cancelled,
+    EngineResult,
+    Estimate,
+    InbetweenRequest,
+    IsCancelled,
+    ModelRef,
+    OnStep,
+    Provenance,
+    Request,
+    watched,
+)
+from tasks_lib.engines.cache import Warm, warm_models
+from tasks_lib.engines.diffusers import load, pictures, upscale, wan
+from tasks_lib.engines.diffusers.lora import adapters
+from tasks_lib.engines.diffusers.phases import Plan, plan_steps
+from tasks_lib.engines.diffusers.run import Made, Run
+from tasks_lib.errors import EngineError, TaskError
+from tasks_lib.models import PIPELINES, Model
+from tasks_lib.params.loras import Lora
+from tasks_lib.settings import Settings
+
+DEFAULT_STEPS = 30
+
+SERVES: dict[str, Callable[[Run, Any], Made]] = {
+    "WanVACEPipeline": wan.by_guide,
+    "WanImageToVideoPipeline": wan.by_ends,
+    "WanPipeline": wan.picture,
+    "QwenImagePipeline": pictures.generate,
+    "QwenImageImg2ImgPipeline": pictures.vary,
+    "QwenImageInpaintPipeline": pictures.inpaint,
+    "QwenImageEditPipeline": pictures.edit,
+    "QwenImageEditPlusPipeline": pictures.edit,
+    "QwenImageEditInpaintPipeline": pictures.inpaint,
+    "ZImagePipeline": pictures.generate,
+    "ZImageImg2ImgPipeline": pictures.vary,
+    "ZImageInpaintPipeline": pictures.inpaint,
+    "StableDiffusionUpscalePipeline": upscale.upscale,
+}
+"""How each class of diffusers is asked."""
+
+_SMALLER = {"none": "model", "model": "sequential", "sequential": "sequential"}
+
+
+class DiffusersEngine:
+    """A model of the table. What it loads stays in the cache of the process for the next task."""
+
+    name = "diffusers"
+
+    def __init__(self, alias: str, model: Model, settings: Settings) -> None:
+        self._alias = alias
+        self._model = model
+        self._settings = settings
+
+    def capabilities(self) -> frozenset[str]:
+        """What its pipeline can be asked for."""
+        return self._model.kinds
+
+    def estimate(self, request: Request) -> Estimate:
+        """The bytes of its weights, and the seconds of reading them from a disk of 500 MB/s; how long it draws depends
+        on the device more than on anything that is known here."""
+        self._require(request)
+        size = load.size_on_disk(load.find(self._alias, self._model))
+        return Estimate(size / 5e8, size)
+
+    def run(self, request: Request, *, on_progress: OnStep, cancelled: IsCancelled) -> EngineResult:
+        """Draw all of it now. Short of memory, it lets go of every model and tries once more, keeping less of this one
+        on the device; if that is too much too, the task may succeed on another worker."""
+        self._require(request)
+        if cancelled():
+            raise Cancelled("stopped before the first step")
+        notes: tuple[str, ...] = ()
+        try:
+            made, warm = self._draw(request, self._model.offload, on_progress, cancelled)
+        except (MemoryError, RuntimeError) as error:
+            if not _is_shortage(error):
+                raise _explained(self._alias, error) from error
+            made, warm = self._draw_smaller(request, on_progress, cancelled)
+            notes = ("memory was short: every other model was let go of, and less of this one kept on the device",)
+        total = len(made.frames)
+        return EngineResult(
+            watched(made.frames, total, on_progress=lambda *_: None, cancelled=cancelled),
+            Provenance(
+                engine=self.name,
+                method=made.method,
+                seed=request.seed,
+                model=ModelRef(self._alias, warm.digest),
+                versions={"diffusers": diffusers.__version__, "torch": torch.__version__, "peft": version("peft")},
+                notes=(*made.notes, *notes),
+            ),
+        )
+
+    def _require(self, request: Request) -> None:
+        if request.kind not in self.capabilities():
+            raise EngineError(f"the model `{self._alias}`, a {self._model.pipeline}, cannot serve `{request.kind}`")
+
+    def _draw_smaller(self, request: Request, on_progress: OnStep, cancelled: IsCancelled) -> tuple[Made, Warm]:
+        warm_models().clear()
+        try:
+            return self._draw(request, _SMALLER[self._model.offload], on_progress, cancelled)
+        except (MemoryError, RuntimeError) as error:
+            warm_models().clear()
+            if not _is_shortage(error):
+                raise _explained(self._alias, error) from error
+            raise EngineError(f"the model `{self._alias}` does not fit into the memory here", retryable=True) from error
+
+    def _draw(self, request: Request, offload: str, on_progress: OnStep, cancelled: IsCancelled) -> tuple[Made, Warm]:
+        warm = self._warm(offload)
+        plan = self._plan(request)
+        name = PIPELINES[self._model.pipeline][request.kind]
+        with adapters(warm.pipeline, self._model.loras, plan, self._settings) as loaded:
+            run = Run(
+                _as(name, warm.pipeline),
+                plan,
+                loaded,
+                request.seed,
+                on_progress,
+                cancelled,
+                previews=warm.offload == "none",
+                edit_pixels=self._model.edit_pixels,
+            )
+            return SERVES[name](run, request), warm
+
+    def _warm(self, offload: str) -> Warm:
+        folder = load.find(self._alias, self._model)
+
+        def fresh() -> Warm:
+            pipeline = load.load(self._alias, self._model)
+            size = load.size_in_memory(pipeline)
+            load.place(pipeline, offload)
+            in_ram = offload != "none" or not torch.cuda.is_available()
+            return Warm(pipeline, size, load.digest(folder), offload, in_ram)
+
+        return warm_models().get(self._alias, load.size_on_disk(folder), self._budget(), fresh)
+
+    def _budget(self) -> int:
+        whole = self._settings.model_bytes
+        if whole is None and torch.cuda.is_available():
+            whole = torch.cuda.get_device_properties(0).total_memory * 3 // 4
+        return (whole or psutil.virtual_memory().total // 2) // self._settings.gpu_slots
+
+    def _plan(self, request: Request) -> Plan:
+        phases = request.phases if isinstance(request, InbetweenRequest) else None
+        loras: tuple[Lora, ...] = getattr(request, "loras", ())
+        steps = getattr(request, "steps", None) or self._model.steps or DEFAULT_STEPS
+        return plan_steps(steps, self._model.guidance, loras, phases)
+
+
+def _as(name: str, pipeline: Any) -> Any:
+    """The same weights under another pipeline class."""
+    if type(pipeline).__name__ == name:
+        return pipeline
+    other = getattr(diffusers, name)(**pipeline.components)
+    other.set_progress_bar_config(disable=True)
+    return other
+
+
+def _is_shortage(error: BaseException) -> bool:
+    # The CPU's allocator has no exception of its own.
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def _explained(alias: str, error: BaseException) -> BaseException:
+    if isinstance(error, TaskError):
+        return error
+    return EngineError(f"the model `{alias}` failed: {type(error).__name__}: {str(error)[:500]}")
