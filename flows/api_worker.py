@@ -7,7 +7,7 @@ from typing import Any
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from flows.worker import run_worker
+from flows.worker import run_worker, use_login_of_workers
 from tasks_lib.providers.pool import ProviderPool
 from tasks_lib.settings import get_settings
 
@@ -15,5 +15,6 @@ from tasks_lib.settings import get_settings
 @flow(name="api-worker", persist_result=False)
 async def api_worker() -> State[Any]:
     """Claim and run api tasks, and host orchestrators, until there have been none for a while."""
+    use_login_of_workers()
     async with ProviderPool() as pool:
         return await run_worker("api", get_settings().api_slots, pool.execute, hosts=True)

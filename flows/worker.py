@@ -30,6 +30,7 @@ from tasks_lib.queue import ClaimedTask, Lease, Output, leases
 from tasks_lib.queue.listening import Bell
 from tasks_lib.queue.watching import Watcher
 from tasks_lib.queue.worker import RENEWAL, Execute, Report, Worker
+from tasks_lib.settings import get_settings
 from tasks_lib.types import registry
 
 logger = logging.getLogger(__name__)
@@ -76,6 +77,13 @@ async def run_worker(run_type: str, slots: int, execute: Execute, *, hosts: bool
     if reason == RENEWAL:
         reason += f"; `{await asyncio.to_thread(fleet.start_worker, run_type)}` goes on"
     return Completed(message=f"{worker.done} tasks; {reason}")
+
+
+def use_login_of_workers() -> None:
+    """From here on this process, and what it starts, connects with the login of workers, if there is one."""
+    if url := get_settings().worker_database_url:
+        os.environ["UNITASK_DATABASE_URL"] = url
+        get_settings.cache_clear()
 
 
 def as_task_runs(execute: Execute, shown: dict[UUID, Lease]) -> Execute:
@@ -153,10 +161,10 @@ async def _look_after(worker: Worker, hosting: Hosting, shown: dict[UUID, Lease]
             if run_id == me:
                 worker.drain(CANCELLED)
             elif hosted := hosting.hosted.get(run_id):
-                await asyncio.to_thread(leases.cancel, hosted.claimed.id, CANCELLED)
+                await asyncio.to_thread(leases.cancel_held, hosted.claimed.lease, CANCELLED)
         executing = dict(shown)
         for run_id in await asked_to_cancel_work(hosting.client, list(executing)):
-            await asyncio.to_thread(leases.cancel, executing[run_id].task_id, CANCELLED)
+            await asyncio.to_thread(leases.cancel_held, executing[run_id], CANCELLED)
         await hosting.show_progress()
 
     while True:

@@ -34,6 +34,8 @@ _STATES: dict[str, type[errors.TaskError]] = {
     "UT002": errors.NotFoundError,
     "UT003": errors.ConflictError,
     "UT004": errors.InsufficientCreditsError,
+    # Postgres's own, for a right that the login of this process has not.
+    "42501": errors.AuthorizationError,
 }
 _KINDS: dict[str, type[errors.TaskError]] = {
     "validation": errors.TaskValidationError,

@@ -25,6 +25,10 @@ class Settings(BaseSettings):
     database_url: str = ""
     """SQLAlchemy URL of the tasks database; empty means the embedded Postgres under `home`."""
 
+    worker_database_url: str = ""
+    """The same database with a login in `unitask_worker`, which worker flows use and then know no other; empty means
+    `database_url`."""
+
     storage_url: str = ""
     """fsspec URL under which media are kept; empty means a folder under `home`."""
 

@@ -244,6 +244,15 @@ def cancel_batch(batch_id: UUID, user_id: UUID | None, reason: str) -> list[UUID
     return cancelled
 
 
+def cancel_held(lease: Lease, reason: str) -> list[UUID]:
+    """The same by the worker that holds the task. Raises `LeaseLostError`."""
+    cancelled: list[UUID] = database.scalar(
+        "cancel_held", p_task_id=lease.task_id, p_lease_id=lease.lease_id, p_reason=reason
+    )
+    wakeup.notify([wakeup.CANCEL, wakeup.ENDED])
+    return cancelled
+
+
 def drain_workers() -> int:
     """Ask all workers to end, and answer how many live; they finish what they hold."""
     w = tables.workers

@@ -1,10 +1,15 @@
 -- Insert the children of an orchestrator, all at once and once: a second host of the same parent adopts them.
--- The parent's hold passes to its children in the same transaction.
+-- The parent's hold passes to its children in the same transaction. Whatever the rows say, the children belong to this
+-- parent and to its project: its lease gives no right to anything else.
 CREATE FUNCTION unitask.plant_children(p_task_id uuid, p_lease_id bigint, p_rows jsonb)
 RETURNS TABLE (index integer, task_id uuid, status text, run_type text, created boolean)
 LANGUAGE plpgsql AS $$
+DECLARE
+    v_parent tasks := unitask.require_lease(p_task_id, p_lease_id);
+    v_place CONSTANT jsonb := jsonb_build_object('project_id', v_parent.project_id, 'parent_task_id', v_parent.id);
 BEGIN
-    PERFORM unitask.require_lease(p_task_id, p_lease_id);
     PERFORM unitask.settle_credits(p_task_id, NULL);
-    RETURN QUERY SELECT * FROM unitask.create_tasks(p_rows);
+    RETURN QUERY SELECT * FROM unitask.create_tasks(
+        (SELECT jsonb_agg(r.value || v_place ORDER BY r.ordinality)
+         FROM jsonb_array_elements(p_rows) WITH ORDINALITY r));
 END $$;

@@ -14,6 +14,7 @@ DECLARE
         'balance'];
     v_for_worker CONSTANT text[] := ARRAY[
         'claim_tasks', 'heartbeat', 'report_progress', 'complete_task', 'fail_task', 'return_task', 'plant_children',
+        'cancel_held',
         'begin_provider_job', 'end_provider_job', 'pause_provider', 'provider_wait', 'unwanted_provider_jobs'];
     v_function record;
     v_table text;
@@ -50,11 +51,13 @@ BEGIN
     EXECUTE format('GRANT SELECT, INSERT, UPDATE, DELETE ON %I.task_templates TO unitask_gateway', v_home);
     EXECUTE format('GRANT UPDATE (last_used_at) ON %I.user_api_tokens TO unitask_gateway', v_home);
 
-    -- Who works, where Prefect shows it, and how long the queue is: no parameters and no results of tasks.
+    -- Who works, how long the queue is, and what became of the tasks whose runs are shown: no parameters, and no users.
     EXECUTE format('GRANT SELECT, INSERT, UPDATE ON %I.workers TO unitask_worker', v_home);
     EXECUTE format('GRANT SELECT, UPDATE ON %I.provider_jobs TO unitask_worker', v_home);
-    EXECUTE format('GRANT SELECT ON %I.task_types TO unitask_worker', v_home);
-    EXECUTE format('GRANT SELECT (id, task_type, run_type, status, deps_pending, lease_id, parent_task_id, flow_run_id),
+    EXECUTE format('GRANT SELECT ON %1$I.task_types, %1$I.task_dependencies TO unitask_worker', v_home);
+    EXECUTE format('GRANT SELECT (task_id, percent) ON %I.task_progress TO unitask_worker', v_home);
+    EXECUTE format('GRANT SELECT (id, task_type, run_type, status, deps_pending, lease_id, worker_id, parent_task_id,
+        child_key, created_at, finished_at, error_message, output_location, result, flow_run_id, task_run_id),
         UPDATE (flow_run_id, task_run_id) ON %I.tasks TO unitask_worker', v_home);
 
     EXECUTE format('GRANT SELECT ON %1$I.projects, %1$I.shots, %1$I.task_types, %1$I.tasks, %1$I.task_dependencies,
