@@ -309,9 +309,22 @@ generations = Table(
     _time("created_at", now=True),
     _time("updated_at", now=True),
     UniqueConstraint("task_id"),
-    UniqueConstraint("parent_generation_id", "child_order"),
     CheckConstraint("type IN ('image', 'video')", name="type"),
     Index("ix_generations_project_id_created_at", "project_id", text("created_at DESC")),
+    Index(
+        "ix_generations_part",
+        "parent_generation_id",
+        "child_order",
+        postgresql_where=text("parent_generation_id IS NOT NULL"),
+    ),
+    # Which part of a film a generation is; see place_part.sql.
+    Index(
+        "uq_generations_part",
+        "parent_generation_id",
+        "pair_shot_generation_id",
+        unique=True,
+        postgresql_where=text("pair_shot_generation_id IS NOT NULL"),
+    ),
     Index("ix_generations_based_on", "based_on", postgresql_where=text("based_on IS NOT NULL")),
 )
 

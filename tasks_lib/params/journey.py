@@ -93,6 +93,11 @@ class JourneyParams(
         for name in ("pair_shot_generation_ids", "pair_phase_configs", "pair_loras", "pair_motion_settings"):
             if len(getattr(self, name)) not in (0, self.segment_count):
                 raise TaskValidationError(f"`{name}` must have {self.segment_count} entries, or none", name)
+        if len(set(self.pair_shot_generation_ids)) < len(self.pair_shot_generation_ids):
+            raise TaskValidationError(
+                "`pair_shot_generation_ids` names a place twice; each segment has one of its own",
+                "pair_shot_generation_ids",
+            )
         if len(self.image_generation_ids) not in (0, len(self.image_urls)):
             raise TaskValidationError(
                 f"`image_generation_ids` must have {len(self.image_urls)} entries, or none", "image_generation_ids"

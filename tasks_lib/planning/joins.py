@@ -115,6 +115,8 @@ def plan_join_clips(params: dict[str, Any], placement: dict[str, Any] | None) ->
                 "parent_generation_id": generation_id,
                 "child_order": i,
                 "type": "video",
+                "variant_type": "join_clips_segment",
+                "primary": False,
             }
             if generation_id
             else None,

@@ -31,6 +31,9 @@ def plan_travel(params: dict[str, Any], placement: dict[str, Any] | None) -> lis
             "parent_generation_id": generation_id,
             "child_order": i,
             "type": "video",
+            # Beside what is there: a person may have chosen it.
+            "variant_type": "travel_segment",
+            "primary": False,
         }
         if details["pair_shot_generation_ids"]:
             place["pair_shot_generation_id"] = details["pair_shot_generation_ids"][i]

@@ -94,16 +94,19 @@ class IndividualSegmentParams(
         return self
 
     def placement(self) -> dict[str, Any]:
-        """A variant of the child, a child of the parent, or for a shot alone a video of its own."""
+        """A variant of the child, a child of the parent, or for a shot alone a video of its own.
+
+        A film of this one segment shows it too.
+        """
         lineage = {
             "parent_generation_id": self.parent_generation_id,
             "pair_shot_generation_id": self.pair_shot_generation_id,
         }
         given = {name: str(id_) for name, id_ in lineage.items() if id_}
         if self.child_generation_id:
-            given |= {"as": "variant", "generation_id": str(self.child_generation_id)}
+            given |= {"as": "variant", "generation_id": str(self.child_generation_id), "fills_film": True}
         elif self.parent_generation_id:
-            given |= {"as": "child", "type": "video", "child_order": str(self.segment_index)}
+            given |= {"as": "child", "type": "video", "child_order": str(self.segment_index), "fills_film": True}
         else:
             given |= self.new_generation("video")
         named = {"name": self.generation_name} if self.generation_name else {}

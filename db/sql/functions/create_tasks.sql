@@ -70,7 +70,7 @@ BEGIN
     -- A travel's film has its generation from the start, so that segments have a parent to hang on.
     INSERT INTO generations (id, project_id, task_id, type, name, params)
     SELECT (r.placement ->> 'generation_id')::uuid, r.project_id, v_ids[r.index + 1], r.placement ->> 'type',
-           r.placement ->> 'name', '{}'
+           r.placement ->> 'name', jsonb_build_object('task_type', r.task_type, 'params', r.params)
     FROM unitask.task_rows(p_rows) r
     WHERE v_new[r.index + 1] AND r.placement ->> 'as' = 'placeholder';
 

@@ -22,8 +22,8 @@ from tasks_lib.types.registry import task_types
 from tests.conftest import Owner
 
 GOLDEN = Path(__file__).parent / "golden"
-SHOT, FILM, CHILD, IMAGE, VARIANT, SLOT = (
-    UUID(f"00000000-0000-4000-8000-0000000000{n:02d}") for n in (1, 10, 11, 20, 30, 40)
+SHOT, FILM, CHILD, IMAGE, VARIANT, SLOT, NEXT_SLOT = (
+    UUID(f"00000000-0000-4000-8000-0000000000{n:02d}") for n in (1, 10, 11, 20, 30, 40, 41)
 )
 
 # Made anew for every task: a label, a time, a placeholder's id.
@@ -37,7 +37,7 @@ VOLATILE = {
 
 @pytest.fixture
 def world(owner: Owner) -> Owner:
-    """A project with a shot, a film with one segment, and an image with a variant and a place on the timeline."""
+    """A project with a shot, a film with one segment, and an image with a variant and two places on the timeline."""
     rows: list[tuple[sa.Table, dict[str, Any]]] = [
         (tables.shots, {"id": SHOT, "project_id": owner.project_id, "name": "a shot"}),
         (tables.generations, {"id": FILM, "project_id": owner.project_id, "type": "video"}),
@@ -57,6 +57,7 @@ def world(owner: Owner) -> Owner:
             {"id": VARIANT, "generation_id": IMAGE, "variant_type": "original", "is_primary": True, "location": "x"},
         ),
         (tables.shot_generations, {"id": SLOT, "shot_id": SHOT, "generation_id": IMAGE, "timeline_frame": 0}),
+        (tables.shot_generations, {"id": NEXT_SLOT, "shot_id": SHOT, "generation_id": IMAGE, "timeline_frame": 60}),
     ]
     with database.transaction() as connection:
         for table, values in rows:
