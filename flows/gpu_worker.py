@@ -23,7 +23,8 @@ async def gpu_worker() -> State[Any]:
     free = [*engines]
 
     async def execute(task: ClaimedTask, report: Report) -> Output:
-        engine = free.pop()
+        engine = next((engine for engine in free if task.model in engine.models), free[-1])
+        free.remove(engine)
         try:
             return await engine.execute(task, report)
         finally:
@@ -31,7 +32,7 @@ async def gpu_worker() -> State[Any]:
 
     await asyncio.gather(*(engine.start() for engine in engines))
     try:
-        return await run_worker("gpu", len(engines), execute)
+        return await run_worker("gpu", len(engines), execute, models=lambda: [m for e in engines for m in e.models])
     finally:
         for engine in engines:
             engine.kill()

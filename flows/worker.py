@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -43,7 +43,9 @@ RECENT = timedelta(minutes=10)
 _background: set[asyncio.Future[Any]] = set()
 
 
-async def run_worker(run_type: str, slots: int, execute: Execute, *, hosts: bool = False) -> State[Any]:
+async def run_worker(
+    run_type: str, slots: int, execute: Execute, *, hosts: bool = False, models: Callable[[], Sequence[str]] = tuple
+) -> State[Any]:
     """Work as one worker of a pool until there is a reason to end; the state of the run says which."""
     await asyncio.to_thread(registry.check, database.get_engine())
     me = UUID(flow_run.id)
@@ -59,6 +61,7 @@ async def run_worker(run_type: str, slots: int, execute: Execute, *, hosts: bool
             as_task_runs(execute, shown),
             bell,
             host=hosting.host if hosts else None,
+            models=models,
             flow_run_id=me,
         )
         hosting.drain = worker.drain

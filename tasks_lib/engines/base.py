@@ -60,6 +60,7 @@ class PromptedRequest:
     negative_prompt: str = ""
     seed: int = 0
     steps: int | None = None
+    guidance: float | None = None
     loras: tuple[Lora, ...] = ()
 
     def __post_init__(self) -> None:

@@ -37,6 +37,9 @@ class EngineProcess:
         self._pipe: Connection | None = None
         self._tasks = 0
         self._first_size = 0
+        self._in_models = 0
+        self.models: tuple[str, ...] = ()
+        """The models that it holds: tasks of theirs are best given to it."""
 
     @property
     def pid(self) -> int | None:
@@ -93,11 +96,20 @@ class EngineProcess:
                 os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
             self._process = None
+        self.models, self._in_models = (), 0
         if self._pipe is not None:
             self._pipe.close()
             self._pipe = None
 
     async def _next_message(self) -> tuple[str, Any]:
+        """The next thing that it says about its task; what it says about itself is noted on the way."""
+        while True:
+            kind, content = await self._receive()
+            if kind != "models":
+                return kind, content
+            self.models, self._in_models = content
+
+    async def _receive(self) -> tuple[str, Any]:
         assert self._pipe is not None
         assert self._process is not None
         loop = asyncio.get_running_loop()
@@ -131,7 +143,8 @@ class EngineProcess:
         if self._process is None or self._process.poll() is not None:
             return
         settings = get_settings()
-        size = psutil.Process(self._process.pid).memory_info().rss
+        # What loaded models take is not wear: their cache has a bound of its own.
+        size = psutil.Process(self._process.pid).memory_info().rss - self._in_models
         self._first_size = size if self._tasks == 1 else self._first_size
         if self._tasks >= settings.engine_max_tasks or size - self._first_size > settings.engine_growth_bytes:
             logger.info("the engine process is renewed after %d tasks at %d MiB", self._tasks, size >> 20)

@@ -14,6 +14,7 @@ from typing import Any
 
 from tasks_lib.engines.base import Cancelled
 from tasks_lib.engines.bench import Bench
+from tasks_lib.engines.cache import warm_models
 from tasks_lib.errors import TaskError
 from tasks_lib.queue import ClaimedTask, Lease, Progress
 from tasks_lib.types.registry import get_task_type
@@ -29,8 +30,10 @@ def serve(pipe: Connection) -> None:
     threading.Thread(target=_listen, args=(pipe, todo, cancelled), daemon=True).start()
     pipe.send(("ready", os.getpid()))
     while True:
-        task = todo.get()
-        pipe.send(_execute(task, pipe, cancelled))
+        answer = _execute(todo.get(), pipe, cancelled)
+        # Before the answer: the worker claims as soon as it has that.
+        pipe.send(("models", (warm_models().aliases, warm_models().bytes_in_ram)))
+        pipe.send(answer)
 
 
 def _listen(pipe: Connection, todo: queue.SimpleQueue[ClaimedTask], cancelled: set[Lease]) -> None:

@@ -8,6 +8,7 @@ from typing import Literal
 from tasks_lib.params.base import MediaReference, Text
 from tasks_lib.params.lineage import ShotParams
 from tasks_lib.params.model import ModelParams, SeedParams
+from tasks_lib.types import drawing
 from tasks_lib.types.base import Preparation, Prepared, TaskParams, TaskType, stored
 
 DEFAULT_PROMPT = "natural expression; keep the outfit and the background as they are"
@@ -45,6 +46,8 @@ TASK_TYPE = TaskType(
     display_name="Character Animate",
     description="Makes a character move like a person in a video.",
     prepare=prepare,
+    execute=drawing.make_animation,
+    engine_kind="animate",
     base_cost_per_second=Decimal("0.000001"),
     billing_type="per_unit",
     unit_cost=Decimal("0.20"),

@@ -8,7 +8,6 @@ from decimal import Decimal
 from typing import Any, Generic, Literal, TypeVar
 from uuid import UUID
 
-from tasks_lib.errors import EngineError
 from tasks_lib.params.base import ParamGroup
 from tasks_lib.planning.children import Child
 
@@ -71,17 +70,6 @@ class TaskType(Generic[P]):
     max_attempts: int = 3
     deadline_seconds: int = 3600
     is_active: bool = True
-
-
-def needs_model(what: str) -> Callable[[Any], Any]:
-    """An `execute` for what no engine can make without a model that somebody configured: it says so."""
-
-    def execute(_: Any) -> Any:
-        raise EngineError(
-            f"no engine of this worker makes {what}: install the extra `gpu` and configure a model for it"
-        )
-
-    return execute
 
 
 def stored(params: TaskParams, **settled: Any) -> dict[str, Any]:

@@ -79,6 +79,9 @@ def execute(bench: Bench) -> Output:
             prompt=params.prompt,
             negative_prompt=params.negative_prompt,
             seed=max(params.seed, 0),
+            steps=params.steps,
+            guidance=params.guidance_scale,
+            phases=params.phase_config,
             fps=form.fps,
         )
     )

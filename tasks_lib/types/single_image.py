@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from tasks_lib.types.base import TaskType, needs_model
+from tasks_lib.types import drawing
+from tasks_lib.types.base import TaskType
 from tasks_lib.types.pictures import PictureParams, prepare_picture
 
 TASK_TYPE = TaskType(
@@ -15,7 +16,8 @@ TASK_TYPE = TaskType(
     display_name="Image Generation",
     description="A picture from a prompt, by the worker's own model.",
     prepare=prepare_picture,
-    execute=needs_model("pictures from prompts"),
+    execute=drawing.make_picture,
+    engine_kind="generate",
     billing_type="per_unit",
     unit_cost=Decimal("0.025"),
     cost_factors={

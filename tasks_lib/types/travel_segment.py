@@ -83,6 +83,9 @@ def render(bench: Bench, params: TravelSegmentParams, *, lossless: bool) -> Outp
             prompt=params.prompt,
             negative_prompt=params.negative_prompt,
             seed=params.seed,
+            steps=params.steps,
+            loras=tuple(params.loras),
+            phases=params.phase_config,
             fps=params.fps,
         )
     )

@@ -6,6 +6,7 @@ from decimal import Decimal
 from typing import Any, Literal
 
 from tasks_lib.params.journey import JourneyParams
+from tasks_lib.types import drawing
 from tasks_lib.types.base import Preparation, Prepared, TaskParams, TaskType, stored
 
 
@@ -44,6 +45,8 @@ TASK_TYPE = TaskType(
     display_name="WAN 2.2 Image to Video",
     description="A quick video through images, by an external model.",
     prepare=prepare,
+    execute=drawing.make_turbo_travel,
+    engine_kind="inbetween",
     billing_type="per_unit",
     unit_cost=Decimal("0.25"),
     tool_type="travel-between-images",

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from tasks_lib.types.base import TaskType, needs_model
+from tasks_lib.types import drawing
+from tasks_lib.types.base import TaskType
 from tasks_lib.types.pictures import PictureParams, prepare_picture
 
 TASK_TYPE = TaskType(
@@ -15,7 +16,8 @@ TASK_TYPE = TaskType(
     display_name="Wan 2.2 Image",
     description="A picture from a prompt, by Wan 2.2.",
     prepare=prepare_picture,
-    execute=needs_model("pictures with Wan 2.2"),
+    execute=drawing.make_picture,
+    engine_kind="generate",
     billing_type="per_unit",
     unit_cost=Decimal("0.025"),
     tool_type="image-generation",

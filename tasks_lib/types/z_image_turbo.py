@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+from tasks_lib.types import drawing
 from tasks_lib.types.base import TaskType
 from tasks_lib.types.pictures import ReferencedPictureParams, prepare_picture
 
@@ -15,6 +16,8 @@ TASK_TYPE = TaskType(
     display_name="Z Image Turbo",
     description="A picture from a prompt, by Z-Image Turbo.",
     prepare=prepare_picture,
+    execute=drawing.make_picture,
+    engine_kind="generate",
     base_cost_per_second=Decimal("0.000001"),
     billing_type="per_unit",
     unit_cost=Decimal("0.0065"),

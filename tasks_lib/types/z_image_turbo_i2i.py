@@ -11,6 +11,7 @@ from tasks_lib.params.base import Fraction, MediaReference, Steps, Text
 from tasks_lib.params.lineage import LineageParams
 from tasks_lib.params.loras import LoraParams
 from tasks_lib.params.model import EditSeedParams, ModelParams
+from tasks_lib.types import drawing
 from tasks_lib.types.base import Preparation, Prepared, TaskParams, TaskType, stored
 
 
@@ -61,6 +62,8 @@ TASK_TYPE = TaskType(
     display_name="Z Image Turbo I2I",
     description="A picture made from another and a prompt, by Z-Image Turbo.",
     prepare=prepare,
+    execute=drawing.make_variation,
+    engine_kind="vary",
     base_cost_per_second=Decimal("0.000001"),
     billing_type="per_unit",
     unit_cost=Decimal("0.0065"),

@@ -82,13 +82,15 @@ class DiffusersEngine:
         if cancelled():
             raise Cancelled("stopped before the first step")
         notes: tuple[str, ...] = ()
-        try:
-            made, warm = self._draw(request, self._model.offload, on_progress, cancelled)
-        except (MemoryError, RuntimeError) as error:
-            if not _is_shortage(error):
-                raise _explained(self._alias, error) from error
-            made, warm = self._draw_smaller(request, on_progress, cancelled)
+        drawn = self._draw(request, self._model.offload, on_progress, cancelled)
+        if drawn is None:
+            warm_models().clear()
             notes = ("memory was short: every other model was let go of, and less of this one kept on the device",)
+            drawn = self._draw(request, _SMALLER[self._model.offload], on_progress, cancelled)
+        if drawn is None:
+            warm_models().clear()
+            raise EngineError(f"the model `{self._alias}` does not fit into the memory here", retryable=True)
+        made, warm = drawn
         total = len(made.frames)
         return EngineResult(
             watched(made.frames, total, on_progress=lambda *_: None, cancelled=cancelled),
@@ -106,17 +108,22 @@ class DiffusersEngine:
         if request.kind not in self.capabilities():
             raise EngineError(f"the model `{self._alias}`, a {self._model.pipeline}, cannot serve `{request.kind}`")
 
-    def _draw_smaller(self, request: Request, on_progress: OnStep, cancelled: IsCancelled) -> tuple[Made, Warm]:
-        warm_models().clear()
+    def _draw(
+        self, request: Request, offload: str, on_progress: OnStep, cancelled: IsCancelled
+    ) -> tuple[Made, Warm] | None:
+        """What the pipeline made, or None when memory was short. Not an exception: that would hold on to the tensors
+        of every call it came through."""
         try:
-            return self._draw(request, _SMALLER[self._model.offload], on_progress, cancelled)
-        except (MemoryError, RuntimeError) as error:
-            warm_models().clear()
-            if not _is_shortage(error):
-                raise _explained(self._alias, error) from error
-            raise EngineError(f"the model `{self._alias}` does not fit into the memory here", retryable=True) from error
+            return self._drawn(request, offload, on_progress, cancelled)
+        except (Cancelled, TaskError):
+            raise
+        except Exception as error:
+            if _is_shortage(error):
+                return None
+            detail = f"{type(error).__name__}: {str(error)[:500]}"
+            raise EngineError(f"the model `{self._alias}` failed: {detail}") from error
 
-    def _draw(self, request: Request, offload: str, on_progress: OnStep, cancelled: IsCancelled) -> tuple[Made, Warm]:
+    def _drawn(self, request: Request, offload: str, on_progress: OnStep, cancelled: IsCancelled) -> tuple[Made, Warm]:
         warm = self._warm(offload)
         plan = self._plan(request)
         name = PIPELINES[self._model.pipeline][request.kind]
@@ -155,7 +162,8 @@ class DiffusersEngine:
         phases = request.phases if isinstance(request, InbetweenRequest) else None
         loras: tuple[Lora, ...] = getattr(request, "loras", ())
         steps = getattr(request, "steps", None) or self._model.steps or DEFAULT_STEPS
-        return plan_steps(steps, self._model.guidance, loras, phases)
+        guidance = getattr(request, "guidance", None)
+        return plan_steps(steps, self._model.guidance if guidance is None else guidance, loras, phases)
 
 
 def _as(name: str, pipeline: Any) -> Any:
@@ -170,9 +178,3 @@ def _as(name: str, pipeline: Any) -> Any:
 def _is_shortage(error: BaseException) -> bool:
     # The CPU's allocator has no exception of its own.
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
-
-
-def _explained(alias: str, error: BaseException) -> BaseException:
-    if isinstance(error, TaskError):
-        return error
-    return EngineError(f"the model `{alias}` failed: {type(error).__name__}: {str(error)[:500]}")

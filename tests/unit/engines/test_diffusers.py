@@ -1,4 +1,7 @@
-"""The engines that load weights, on tiny pipelines that are built, saved and loaded as real ones are."""
+"""The engines that load weights, on tiny pipelines that are built, saved and loaded as real ones are.
+
+What imports torch and diffusers is imported where it is used: that takes seconds, and every test process reads this.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from tasks_lib.engines.base import (
@@ -21,13 +23,13 @@ from tasks_lib.engines.base import (
     GenerateRequest,
     InbetweenRequest,
     InpaintRequest,
+    IsCancelled,
+    OnStep,
     Request,
     UpscaleRequest,
     VaryRequest,
 )
 from tasks_lib.engines.cache import warm_models
-from tasks_lib.engines.diffusers import steps
-from tasks_lib.engines.diffusers.engine import DiffusersEngine
 from tasks_lib.errors import EngineError
 from tasks_lib.media.images import load_image
 from tasks_lib.media.video import write_video
@@ -35,7 +37,6 @@ from tasks_lib.models import Model
 from tasks_lib.params.loras import Lora
 from tasks_lib.params.phases import PhaseConfig
 from tasks_lib.settings import Settings
-from tests.unit.engines import tiny
 
 WIDTH, HEIGHT = 40, 32
 VACE, I2V, Z_IMAGE = "WanVACEPipeline", "WanImageToVideoPipeline", "ZImagePipeline"
@@ -44,6 +45,8 @@ VACE, I2V, Z_IMAGE = "WanVACEPipeline", "WanImageToVideoPipeline", "ZImagePipeli
 @pytest.fixture(scope="module", autouse=True)
 def one_thread() -> Iterator[None]:
     """Threads cost more than they give for matrices of a few numbers."""
+    import torch
+
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -54,6 +57,8 @@ def one_thread() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Model]:
     """A row of the table for every pipeline, whose folder is made when it is first asked for."""
+
+    from tests.unit.engines import tiny
 
     class Rows(dict[str, Model]):
         def __missing__(self, pipeline: str) -> Model:
@@ -94,9 +99,17 @@ def request(kind: str, pictures: dict[str, Path], **changes: Any) -> Any:
     return replace(asked[kind], **changes)
 
 
-def run(model: Model, asked: Request, settings: Settings | None = None, alias: str = "") -> EngineResult:
-    engine = DiffusersEngine(alias or model.pipeline, model, settings or Settings())
-    return engine.run(asked, on_progress=lambda *_: None, cancelled=lambda: False)
+def run(
+    model: Model,
+    asked: Request,
+    settings: Settings | None = None,
+    on_progress: OnStep = lambda *_: None,
+    cancelled: IsCancelled = lambda: False,
+) -> EngineResult:
+    from tasks_lib.engines.diffusers.engine import DiffusersEngine
+
+    engine = DiffusersEngine(model.pipeline, model, settings or Settings())
+    return engine.run(asked, on_progress=on_progress, cancelled=cancelled)
 
 
 def frames_of(model: Model, asked: Request, **options: Any) -> list[Frame]:
@@ -126,9 +139,7 @@ def test_pixels_are_the_same_again_when_the_seed_is_the_same(
 ) -> None:
     asked = request(kind, pictures)
     seen: list[tuple[int, int]] = []
-    result = DiffusersEngine(pipeline, models[pipeline], Settings()).run(
-        asked, on_progress=lambda step, total, *_: seen.append((step, total)), cancelled=lambda: False
-    )
+    result = run(models[pipeline], asked, on_progress=lambda step, total, *_: seen.append((step, total)))
     frames = list(result.frames)
     factor = 2 if kind == "upscale" else 1
     assert {frame.shape for frame in frames} == {(factor * HEIGHT, factor * WIDTH, 3)}
@@ -228,6 +239,7 @@ def test_each_of_a_pair_makes_its_steps_when_there_are_phases(
 @pytest.fixture(scope="module")
 def adapter(models: dict[str, Model], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An adapter of rank 2 for the tiny Wan VACE, in a folder of adapters."""
+    import torch
     from diffusers import WanVACEPipeline
     from peft import LoraConfig
     from peft.utils import get_peft_model_state_dict
@@ -301,10 +313,9 @@ def test_adapter_is_refused_when_it_is_not_one(
 
 def test_work_stops_within_a_step_when_it_is_cancelled(models: dict[str, Model], pictures: dict[str, Path]) -> None:
     seen: list[int] = []
-    engine = DiffusersEngine(VACE, models[VACE], Settings())
     asked = request("inbetween", pictures, steps=5)
     with pytest.raises(Cancelled, match="step 3 of 5"):
-        engine.run(asked, on_progress=lambda step, *_: seen.append(step), cancelled=lambda: len(seen) == 2)
+        run(models[VACE], asked, on_progress=lambda step, *_: seen.append(step), cancelled=lambda: len(seen) == 2)
     assert seen == [1, 2]
     assert len(frames_of(models[VACE], asked)) == 5
 
@@ -313,13 +324,13 @@ def test_work_stops_within_a_step_when_it_is_cancelled(models: dict[str, Model],
 def test_preview_is_shown_when_a_run_takes_long(
     models: dict[str, Model], pictures: dict[str, Path], pipeline: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(steps, "PREVIEW_SECONDS", 0)
+    monkeypatch.setattr("tasks_lib.engines.diffusers.steps.PREVIEW_SECONDS", 0)
     shown: list[Frame | None] = []
     kind = "inbetween" if pipeline == VACE else "generate"
-    DiffusersEngine(pipeline, models[pipeline], Settings()).run(
+    run(
+        models[pipeline],
         request(kind, pictures, steps=3),
         on_progress=lambda _step, _total, preview=None: shown.append(preview),
-        cancelled=lambda: False,
     )
     first, second, last = shown
     assert first is not None
@@ -329,13 +340,17 @@ def test_preview_is_shown_when_a_run_takes_long(
     assert not np.array_equal(first, second)
 
 
-def test_provenance_says_so_when_memory_was_short(
-    models: dict[str, Model], pictures: dict[str, Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_provenance_says_so_when_memory_was_short(models: dict[str, Model], pictures: dict[str, Path]) -> None:
+    import torch
+
     failures = [torch.OutOfMemoryError("no more")]
     frames_of(models[I2V], request("inbetween", pictures))
     pipeline = warm_models().get(I2V, 0, 1 << 40, lambda: pytest.fail("it is loaded")).pipeline
-    pipeline.transformer.register_forward_hook(lambda *_: (_ for _ in ()).throw(failures.pop()))
+
+    def fail(*_: Any) -> None:
+        raise failures.pop()
+
+    pipeline.transformer.register_forward_hook(fail)
     result = run(models[I2V], request("inbetween", pictures))
     assert "memory was short" in result.provenance.notes[-1]
     assert warm_models().aliases == (I2V,)

@@ -1,4 +1,7 @@
-"""What the table of models may say, what is refused before it is loaded, and what stays loaded."""
+"""What the table of models may say, what is refused before it is loaded, and what stays loaded.
+
+What imports torch and diffusers is imported where it is used: that takes seconds, and every test process reads this.
+"""
 
 from __future__ import annotations
 
@@ -13,17 +16,15 @@ from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
 from tasks_lib.engines.cache import Warm, WarmCache
-from tasks_lib.engines.diffusers import load
 from tasks_lib.engines.diffusers.guide import GREY, build_guide, quantised
 from tasks_lib.engines.diffusers.phases import plan_steps, threshold
-from tasks_lib.engines.diffusers.wan import SOLVERS
 from tasks_lib.errors import EngineError, TaskValidationError
 from tasks_lib.models import Model
 from tasks_lib.params.loras import Lora
 from tasks_lib.params.phases import PhaseConfig
-from tasks_lib.serving import model_for
+from tasks_lib.serving import default_model, model_for, pool, require_engine
 from tasks_lib.settings import Settings
-from tests.unit.engines import tiny
+from tasks_lib.types.registry import get_task_type
 
 PIPELINE = "WanPipeline"
 ROW = {"pipeline": PIPELINE, "path": "~/models/wan"}
@@ -31,6 +32,8 @@ ROW = {"pipeline": PIPELINE, "path": "~/models/wan"}
 
 @pytest.fixture(scope="module")
 def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from tests.unit.engines import tiny
+
     return tiny.build(PIPELINE, tmp_path_factory.mktemp("good"))
 
 
@@ -92,7 +95,44 @@ def test_setting_is_named_when_nothing_serves_a_kind(kind: str, alias: str | Non
     assert model_for("inbetween", None, settings) is None
 
 
+@pytest.mark.parametrize(
+    ("task_type", "alias", "providers", "problem"),
+    [
+        ("single_image", None, {}, "`generate` needs a model"),
+        ("travel_segment", "vace", {}, "no model `vace`"),
+        ("qwen_image", None, {"qwen_image": "engine:nothing"}, "no model `nothing`"),
+        ("image_upscale", "wan", {}, "not `upscale`"),
+        ("qwen_image", "any", {}, None),
+        ("travel_segment", None, {}, None),
+        ("qwen_image", None, {"qwen_image": "engine:wan"}, None),
+    ],
+)
+def test_task_is_refused_at_its_creation_when_no_engine_could_make_it(
+    task_type: str, alias: str | None, providers: dict[str, str], problem: str | None
+) -> None:
+    declared = get_task_type(task_type)
+    table = {"wan": Model.model_validate(ROW)}
+    here = Settings(database_url="", models=table, providers=providers)
+    if problem is None:
+        require_engine(declared, alias, here)
+    else:
+        with pytest.raises(EngineError, match=problem):
+            require_engine(declared, alias, here)
+    require_engine(declared, alias, Settings(database_url="postgresql://elsewhere", models=table, providers=providers))
+
+
+def test_type_runs_on_gpu_workers_when_the_settings_give_it_to_an_engine() -> None:
+    ours = Settings(providers={"qwen_image": "engine:wan", "replicate_upscale": "engine"})
+    assert pool(get_task_type("qwen_image"), Settings()) == "api"
+    assert pool(get_task_type("qwen_image"), ours) == "gpu"
+    assert default_model("qwen_image", ours) == "wan"
+    with pytest.raises(EngineError, match="`replicate_upscale` to an engine"):
+        pool(get_task_type("replicate_upscale"), ours)
+
+
 def test_weights_are_loaded_and_counted_when_all_is_well(good: Path) -> None:
+    from tasks_lib.engines.diffusers import load
+
     pipeline = load.load("wan", row(good, sha256=load.digest(good), flow_shift=2.5))
     assert type(pipeline).__name__ == PIPELINE
     assert pipeline.scheduler.config.flow_shift == 2.5
@@ -136,12 +176,16 @@ def change_index(folder: Path, name: str, value: Any) -> None:
 def test_model_is_refused_when_its_folder_is_not_what_it_should_be(
     folder: Path, spoil: Callable[[Path], Any], problem: str
 ) -> None:
+    from tasks_lib.engines.diffusers import load
+
     spoil(folder)
     with pytest.raises(EngineError, match=problem):
         load.load("wan", row(folder))
 
 
 def test_model_is_refused_when_its_weights_are_others(folder: Path) -> None:
+    from tasks_lib.engines.diffusers import load
+
     expected = load.digest(folder)
     path = next((folder / "transformer").glob("*.safetensors"))
     path.write_bytes(path.read_bytes()[:-1] + b"\x01")
@@ -179,6 +223,8 @@ def phases(*steps: int, loras: list[list[dict[str, str]]] | None = None, **chang
 
 
 def test_second_model_takes_over_between_two_steps_when_there_are_phases() -> None:
+    from tasks_lib.engines.diffusers.wan import SOLVERS
+
     scheduler = SOLVERS["euler"](5.0)
     scheduler.set_timesteps(6)
     times = scheduler.timesteps.tolist()

@@ -249,7 +249,7 @@ def _z_image() -> ZImagePipeline:
         rope_theta=256.0,
         t_scale=1000.0,
         axes_dims=[8, 4, 4],
-        axes_lens=[1024, 32, 32],
+        axes_lens=[1024, 64, 64],
     )
     # They are made without values.
     torch.nn.init.normal_(transformer.x_pad_token)
@@ -280,6 +280,8 @@ def _vae(*, latent_channels: int, blocks: int, **config: Any) -> AutoencoderKL:
         block_out_channels=[8] * blocks,
         layers_per_block=1,
         norm_num_groups=4,
+        # Its cost grows with the fourth power of a picture's side.
+        mid_block_add_attention=False,
         latent_channels=latent_channels,
         **config,
     )
