@@ -95,7 +95,10 @@ def layers(image: Frame, seed: int, side: int) -> Scene:
     other = photograph(PHOTOGRAPHS[(PHOTOGRAPHS.index("coffee.png") + seed) % len(PHOTOGRAPHS)])
     camera, thing = rng.uniform(-0.04, 0.04, 2) * side, rng.uniform(0.08, 0.12, 2) * side * rng.choice([-1, 1], 2)
     x, y = _centred(side)
-    radius = (0.2 + 0.04 * np.sin(3 * np.arctan2(y, x) + seed)) * side
+
+    def covered(x: Floats, y: Floats) -> Floats:
+        radius = (0.2 + 0.04 * np.sin(3 * np.arctan2(y, x) + seed)) * side
+        return np.clip(radius - np.hypot(x, y) + 0.5, 0, 1)[..., None]
 
     def framed(photo: Frame, shift: np.ndarray[tuple[int, ...], np.dtype[Any]]) -> Frame:
         height, width = photo.shape[:2]
@@ -104,8 +107,7 @@ def layers(image: Frame, seed: int, side: int) -> Scene:
 
     def at(t: float) -> Frame:
         behind, before = (np.float32(t - 0.5) * shift for shift in (camera, thing))
-        shape = cv2.remap(np.hypot(x, y) - radius, *_places(x - before[0], y - before[1], side), cv2.INTER_LINEAR)
-        cover = np.clip(0.5 - shape, 0, 1)[..., None]
+        cover = covered(x - before[0], y - before[1])
         mixed = framed(image, behind) * (1 - cover) + framed(other, before) * cover
         return np.asarray(np.rint(mixed), np.uint8)
 
@@ -148,11 +150,6 @@ def _pick(image: Frame, x: Floats, y: Floats) -> Frame:
 def _centred(side: int) -> tuple[Floats, Floats]:
     y, x = np.mgrid[0:side, 0:side].astype(np.float32) - np.float32((side - 1) / 2)
     return x, y
-
-
-def _places(x: Floats, y: Floats, side: int) -> tuple[Floats, Floats]:
-    middle = np.float32((side - 1) / 2)
-    return x.astype(np.float32) + middle, y.astype(np.float32) + middle
 
 
 def _difference(a: Frame, b: Frame) -> float:

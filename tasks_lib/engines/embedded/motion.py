@@ -24,6 +24,7 @@ _TOLERANCE = 0.01  # of the long side: how far a pixel may miss its start after 
 _NOISE = 4.0  # grey levels squared: contrast below this is noise and correlates with nothing
 _CONTRAST = 50.0  # grey levels squared: at this a pixel counts half
 _WINDOW = 4.0  # sigma in pixels
+_DEPTH_CHANGE = (0.2, 5.0)
 _ENOUGH_OVERLAP = 0.3  # of the frame: less in common lowers the confidence
 
 
@@ -40,15 +41,17 @@ class Motion:
     def between(self, start: Floats, end: Floats, t: float) -> Floats:
         """Where points that go from `start` to `end` are at time t.
 
-        They go straight as seen from a camera that itself goes straight and turns steadily: without the turn, a
-        rotated picture would shrink on the way.
+        They are seen by a camera that itself goes straight and turns steadily past a plane. Without the turn, a rotated
+        picture would shrink on the way; without the depths, what comes near would do so too early.
         """
         if self.camera is None:
             return start + (end - start) * np.float32(t)
-        middle, turn, shift = self._pose
-        upright = (end - middle - shift) @ _rotation(-turn)
-        here = (start - middle) * np.float32(1 - t) + upright * np.float32(t)
-        return np.asarray(middle + shift * np.float32(t) + here @ _rotation(turn * t), np.float32)
+        middle, turn, depth = self._path
+        ends = np.clip(start @ depth[:2] + depth[2], *_DEPTH_CHANGE)[..., None] * np.float32(t)
+        starts = np.float32(1 - t)
+        upright = (end - middle) @ _rotation(-turn)
+        here = ((start - middle) * starts + upright * ends) / (starts + ends)
+        return np.asarray(middle + here @ _rotation(turn * t), np.float32)
 
     def resized(self, height: int, width: int) -> Motion:
         """The same motion of the same images in another size."""
@@ -63,16 +66,25 @@ class Motion:
         return replace(self, forward=forward, backward=backward, camera=camera)
 
     @cached_property
-    def _pose(self) -> tuple[Floats, float, Floats]:
-        """The middle of the frame, the rotation nearest to the camera's linear part there, the middle's shift."""
+    def _path(self) -> tuple[Floats, float, Floats]:
+        """The middle of the frame, by how much the camera turns there, and how the depth of each point changes.
+
+        The last is a row (a, b, c): what stands at (x, y) and depth 1 at first is at depth ax + by + c at last. A
+        homography knows depths up to a factor, which for a camera that moves makes its middle singular value 1
+        (Malis and Vargas 2007), in units of a focal length that is taken to be the long side of the frame.
+        """
         assert self.camera is not None
         height, width = self.forward.shape[:2]
         middle = np.array([(width - 1) / 2, (height - 1) / 2], np.float32)
         arm = np.float32(min(height, width) / 4)
-        cross = np.array([[0, 0], [1, 0], [-1, 0], [0, 1], [0, -1]], np.float32) * arm
-        centre, right, left, below, above = move(self.camera, middle + cross)
+        cross = np.array([[1, 0], [-1, 0], [0, 1], [0, -1]], np.float32) * arm
+        right, left, below, above = move(self.camera, middle + cross)
         x, y = (right - left), (below - above)
-        return middle, atan2(float(x[1] - y[0]), float(x[0] + y[1])), centre - middle
+        side = max(height, width)
+        units = np.array([[1 / side, 0, -middle[0] / side], [0, 1 / side, -middle[1] / side], [0, 0, 1]])
+        camera = units @ self.camera @ np.linalg.inv(units)
+        depth = camera[2] / np.linalg.svd(camera, compute_uv=False)[1] * np.sign(camera[2, 2]) @ units
+        return middle, atan2(float(x[1] - y[0]), float(x[0] + y[1])), np.asarray(depth, np.float32)
 
 
 def estimate_motion(a: Frame, b: Frame) -> Motion:
