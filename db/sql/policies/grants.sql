@@ -37,12 +37,18 @@ BEGIN
         SELECT p.oid::regprocedure AS signature, p.proname = ANY (v_for_gateway) AS for_gateway,
                p.proname = ANY (v_for_worker) AS for_worker
         FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
-        WHERE n.nspname = 'unitask' AND p.proname = ANY (v_for_gateway || v_for_worker)
+        -- Triggers too: a worker that notes where a task is shown causes an event, and may write none itself.
+        WHERE n.nspname = 'unitask'
+          AND (p.proname = ANY (v_for_gateway || v_for_worker) OR p.prorettype = 'trigger'::regtype)
     LOOP
         -- pg_temp last: or a caller's temporary table would stand for one of ours.
         EXECUTE format('ALTER FUNCTION %s SECURITY DEFINER SET search_path = %I, pg_temp', v_function.signature, v_home);
-        EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO %s', v_function.signature,
-                       CASE WHEN v_function.for_gateway THEN 'unitask_gateway' ELSE 'unitask_worker' END);
+        IF v_function.for_gateway THEN
+            EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO unitask_gateway', v_function.signature);
+        END IF;
+        IF v_function.for_worker THEN
+            EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO unitask_worker', v_function.signature);
+        END IF;
     END LOOP;
 
     EXECUTE format('GRANT SELECT ON %1$I.users, %1$I.projects, %1$I.shots, %1$I.task_types, %1$I.tasks,

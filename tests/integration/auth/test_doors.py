@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -14,50 +16,47 @@ import jwt
 import pytest
 import sqlalchemy as sa
 
+import tasks_lib
 from db import tables
-from tasks_lib import (
-    cancel_batch,
-    cancel_task,
-    create_task,
-    create_tasks,
-    create_travel_between_images_task,
-    database,
-    get_task,
-    list_dead_letters,
-    list_tasks,
-    resolve_project_resolution,
-    retry_task,
-    upload_media,
-    wait_for_task,
-    watch_task,
-)
+from tasks_lib import accounts, database, queue
 from tasks_lib.auth import authenticate, issue_token, list_tokens, revoke_token
-from tasks_lib.errors import AuthenticationError, AuthorizationError, NotFoundError, TaskError, TaskValidationError
+from tasks_lib.errors import (
+    AuthenticationError,
+    AuthorizationError,
+    NotFoundError,
+    TaskError,
+    TaskValidationError,
+)
 from tasks_lib.settings import get_settings
 from tests.conftest import Owner, make_owner
+from tests.logins import connected_as, login
 from tests.unit.auth.signing import RSA, SECRET, forged, login_service, public, shared
 
 TYPE = "travel_orchestrator"
-PARAMS: dict[str, Any] = {
-    "image_urls": ["https://example.com/0.jpg"],
-    "base_prompts": ["a walk"],
-    "segment_frames": 9,
-}
+URL = "https://example.com/0.jpg"
+PARAMS: dict[str, Any] = {"image_urls": [URL], "base_prompts": ["a walk"], "segment_frames": 9}
 SERVICE_KEY = "the key of the service"
+PURE = {"expand_array_to_count", "generate_run_id", "generate_task_id", "validate_required_fields"}
+"""Public functions that touch nothing and ask for nobody."""
 
 
 @dataclass(frozen=True)
 class Scene:
-    """A user with a task that waits, one that was cancelled and a picture to upload."""
+    """A user with a shot, a task that waits, one that was cancelled, a picture to upload and a template."""
 
     owner: Owner
+    shot: UUID
     pending: UUID
     cancelled: UUID
     picture: Path
 
+    @property
+    def project(self) -> UUID:
+        return self.owner.project_id
+
 
 def travel(owner: Owner) -> UUID:
-    return create_task(TYPE, PARAMS, project_id=owner.project_id, token=owner.token).task_id
+    return tasks_lib.create_task(TYPE, PARAMS, project_id=owner.project_id, token=owner.token).task_id
 
 
 @pytest.fixture
@@ -67,42 +66,84 @@ def scene(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     get_settings.cache_clear()
     owner = make_owner("the owner")
     cancelled = travel(owner)
-    cancel_task(cancelled, token=owner.token)
+    tasks_lib.cancel_task(cancelled, token=owner.token)
+    tasks_lib.create_template("a template", TYPE, PARAMS, project_id=owner.project_id, token=owner.token)
+    with database.transaction() as connection:
+        shot = sa.insert(tables.shots).values(project_id=owner.project_id, name="a shot").returning(tables.shots.c.id)
+        shot_id = connection.execute(shot).scalar_one()
     picture = tmp_path / "a.png"
     picture.write_bytes(b"\x89PNG\r\n\x1a\n")
-    return Scene(owner, travel(owner), cancelled, picture)
+    return Scene(owner, shot_id, travel(owner), cancelled, picture)
 
 
 Operation = Callable[[Scene, str], Any]
+
+
+def helper(name: str, **params: Any) -> tuple[str, Operation]:
+    """One of the creation helpers with the least that it takes."""
+    return "tasks:create", lambda s, t: getattr(tasks_lib, name)(params, project_id=s.project, token=t)
+
+
 OPERATIONS: dict[str, tuple[str, Operation]] = {
-    "create_task": (
-        "tasks:create",
-        lambda s, t: create_task(TYPE, PARAMS, project_id=s.owner.project_id, token=t),
-    ),
+    "create_task": ("tasks:create", lambda s, t: tasks_lib.create_task(TYPE, PARAMS, project_id=s.project, token=t)),
     "create_tasks": (
         "tasks:create",
-        lambda s, t: create_tasks(
-            [{"task_type": TYPE, "params": PARAMS, "project_id": s.owner.project_id}] * 2, token=t
+        lambda s, t: tasks_lib.create_tasks(
+            [{"task_type": TYPE, "params": PARAMS, "project_id": s.project}] * 2, token=t
         ),
     ),
-    "create_travel_between_images_task": (
-        "tasks:create",
-        lambda s, t: create_travel_between_images_task(PARAMS, project_id=s.owner.project_id, token=t),
+    "create_annotated_image_edit_task": helper(
+        "create_annotated_image_edit_task", prompt="a walk", image_url=URL, mask_url=URL
     ),
-    "upload_media": ("tasks:create", lambda s, t: upload_media(s.picture, project_id=s.owner.project_id, token=t)),
-    "cancel_task": ("tasks:cancel", lambda s, t: cancel_task(s.pending, token=t)),
-    "cancel_batch": ("tasks:cancel", lambda s, t: [cancel_batch(s.pending, token=t)]),
-    "get_task": ("tasks:read", lambda s, t: get_task(s.pending, token=t)),
-    "list_tasks": ("tasks:read", lambda s, t: list_tasks(project_id=s.owner.project_id, token=t)),
-    "list_dead_letters": ("tasks:read", lambda _, t: [list_dead_letters(token=t)]),
-    "watch_task": ("tasks:read", lambda s, t: next(watch_task(s.pending, token=t))),
-    "wait_for_task": ("tasks:read", lambda s, t: wait_for_task(s.cancelled, timeout=5, token=t)),
+    "create_batch_image_generation_tasks": helper("create_batch_image_generation_tasks", prompts=["a walk"]),
+    "create_character_animate_task": helper(
+        "create_character_animate_task", character_image_url=URL, motion_video_url=URL
+    ),
+    "create_image_generation_task": helper("create_image_generation_task", prompt="a walk"),
+    "create_image_inpaint_task": helper("create_image_inpaint_task", prompt="a walk", image_url=URL, mask_url=URL),
+    "create_image_upscale_task": helper("create_image_upscale_task", image_url=URL),
+    "create_individual_travel_segment_task": (
+        "tasks:create",
+        lambda s, t: tasks_lib.create_individual_travel_segment_task(
+            project_id=s.project, token=t, shot_id=s.shot, segment_index=0, start_image_url=URL
+        ),
+    ),
+    "create_join_clips_task": helper("create_join_clips_task", clips=[{"url": URL}, {"url": URL}]),
+    "create_magic_edit_task": helper("create_magic_edit_task", prompt="a walk", image_url=URL),
+    "create_replicate_upscale_task": helper("create_replicate_upscale_task", image_url=URL),
+    "create_travel_between_images_task": helper("create_travel_between_images_task", **PARAMS),
+    "create_template": (
+        "tasks:create",
+        lambda s, t: tasks_lib.create_template("another", TYPE, PARAMS, project_id=s.project, token=t),
+    ),
+    "create_task_from_template": (
+        "tasks:create",
+        lambda s, t: tasks_lib.create_task_from_template("a template", project_id=s.project, token=t),
+    ),
+    "get_template": ("tasks:read", lambda s, t: tasks_lib.get_template("a template", project_id=s.project, token=t)),
+    "list_templates": ("tasks:read", lambda s, t: tasks_lib.list_templates(project_id=s.project, token=t)),
+    "delete_template": (
+        "tasks:create",
+        lambda s, t: [tasks_lib.delete_template("a template", project_id=s.project, token=t)],
+    ),
+    "upload_media": ("tasks:create", lambda s, t: tasks_lib.upload_media(s.picture, project_id=s.project, token=t)),
+    "cancel_task": ("tasks:cancel", lambda s, t: tasks_lib.cancel_task(s.pending, token=t)),
+    "cancel_batch": ("tasks:cancel", lambda s, t: [tasks_lib.cancel_batch(s.pending, token=t)]),
+    "get_task": ("tasks:read", lambda s, t: tasks_lib.get_task(s.pending, token=t)),
+    "list_tasks": ("tasks:read", lambda s, t: tasks_lib.list_tasks(project_id=s.project, token=t)),
+    "list_dead_letters": ("tasks:read", lambda s, t: [tasks_lib.list_dead_letters(project_id=s.project, token=t)]),
+    "watch_task": ("tasks:read", lambda s, t: next(tasks_lib.watch_task(s.pending, token=t))),
+    "wait_for_task": ("tasks:read", lambda s, t: tasks_lib.wait_for_task(s.cancelled, timeout=5, token=t)),
     "resolve_project_resolution": (
         "tasks:read",
-        lambda s, t: resolve_project_resolution(s.owner.project_id, token=t),
+        lambda s, t: tasks_lib.resolve_project_resolution(s.project, token=t),
     ),
-    "retry_task": ("tasks:create", lambda s, t: retry_task(s.cancelled, token=t)),
+    "retry_task": ("tasks:create", lambda s, t: tasks_lib.retry_task(s.cancelled, token=t)),
 }
+
+
+LISTS = {"list_tasks": [], "list_dead_letters": [[]]}
+"""Operations that find nothing where others are refused, and what they answer then."""
 
 
 def personal(scene: Scene, *scopes: str, **options: Any) -> str:
@@ -154,6 +195,12 @@ def refused(operation: Operation, scene: Scene, token: str) -> TaskError:
     return caught.value
 
 
+def test_every_public_function_has_its_place_in_the_matrix() -> None:
+    functions = {name for name in tasks_lib.__all__ if inspect.isfunction(getattr(tasks_lib, name))}
+    assert functions == set(OPERATIONS) | PURE
+    assert set(queue.__all__) - {"ClaimedTask", "Heartbeat", "Lease", "Output", "Progress"} == set(WORK)
+
+
 def test_every_operation_is_refused_when_nobody_valid_calls(scene: Scene) -> None:
     before = everything()
     for credential, make in NOBODY.items():
@@ -180,17 +227,83 @@ def test_every_operation_answers_as_for_a_missing_thing_when_it_is_somebody_else
     before = everything()
     strangers = (other.token, shared(sub=str(other.user_id)), shared(sub=str(uuid4())))
     for name, (_, operation) in OPERATIONS.items():
-        if name == "list_tasks":
+        if name in LISTS:
             continue
         for token in strangers:
             error = refused(operation, scene, token)
             assert (type(error), error.http_status) == (NotFoundError, 404)
-            missing = Scene(Owner(uuid4(), uuid4(), ""), uuid4(), uuid4(), scene.picture)
+            missing = Scene(Owner(uuid4(), uuid4(), ""), uuid4(), uuid4(), uuid4(), scene.picture)
             same = refused(operation, missing, token)
             assert type(same) is NotFoundError
             assert _without_ids(same, missing) == _without_ids(error, scene)
     assert everything() == before
-    assert [OPERATIONS["list_tasks"][1](scene, token) for token in strangers] == [[], [], []]
+    for name, nothing in LISTS.items():
+        assert [OPERATIONS[name][1](scene, token) for token in strangers] == [nothing] * 3
+
+
+def test_every_operation_is_refused_when_the_process_has_the_login_of_a_worker(scene: Scene) -> None:
+    before = everything()
+    with login(database.database_url(), "unitask_worker") as url, connected_as(url):
+        for name, (_, operation) in OPERATIONS.items():
+            for token in (scene.owner.token, shared(sub=str(scene.owner.user_id)), SERVICE_KEY):
+                error = refused(operation, scene, token)
+                assert (type(error), error.http_status) == (AuthorizationError, 403), name
+    assert everything() == before
+
+
+Work = Callable[[queue.Lease], Any]
+WORK: dict[str, Work] = {
+    "claim": lambda _: queue.claim("api", "a worker"),
+    "heartbeat": lambda lease: queue.heartbeat("a worker", [lease]),
+    "report_progress": lambda lease: queue.report_progress(lease, queue.Progress(1)),
+    "plant": lambda lease: queue.plant(lease, []),
+    "give_back": queue.give_back,
+    "fail": lambda lease: queue.fail(lease, TaskError("no")),
+    "complete": lambda lease: queue.complete(lease, queue.Output(None)),
+    "register_worker": lambda _: queue.register_worker(f"a worker {uuid4()}", "api", 1),
+    "retire_worker": lambda _: queue.retire_worker("a worker"),
+}
+TOKENS: dict[str, Callable[[Scene], Any]] = {
+    "issue_token": lambda scene: issue_token(scene.owner.user_id),
+    "revoke_token": lambda _: revoke_token("utk_0123456789"),
+    "ensure_user": lambda _: accounts.ensure_user("a new user"),
+    "ensure_project": lambda scene: accounts.ensure_project(scene.owner.user_id, "a new project"),
+}
+
+
+@pytest.mark.parametrize("role", ["unitask_gateway", "unitask_reader"])
+def test_work_and_tokens_are_refused_when_the_process_has_the_login_of_a_gateway_or_reader(
+    scene: Scene, role: str
+) -> None:
+    (task,) = queue.claim("api", "a worker", hosted=True)
+    before = everything()
+    with login(database.database_url(), role) as url, connected_as(url):
+        for name, call in {
+            **{name: partial(work, task.lease) for name, work in WORK.items()},
+            **{name: partial(make, scene) for name, make in TOKENS.items()},
+        }.items():
+            with pytest.raises(AuthorizationError) as caught:
+                call()
+            assert caught.value.http_status == 403, name
+    assert everything() == before
+
+
+def test_every_operation_passes_when_the_process_has_the_login_of_a_gateway(scene: Scene) -> None:
+    with login(database.database_url(), "unitask_gateway") as url, connected_as(url):
+        for _, operation in OPERATIONS.values():
+            assert operation(scene, scene.owner.token)
+
+
+def test_work_passes_and_tokens_are_refused_when_the_process_has_the_login_of_a_worker(scene: Scene) -> None:
+    for _ in WORK:
+        travel(scene.owner)
+    with login(database.database_url(), "unitask_worker") as url, connected_as(url):
+        for work in WORK.values():
+            (task,) = queue.claim("api", "a worker", hosted=True)
+            work(task.lease)
+        for make in TOKENS.values():
+            with pytest.raises(AuthorizationError):
+                make(scene)
 
 
 def _without_ids(error: TaskError, scene: Scene) -> str:

@@ -22,6 +22,8 @@ CHANGED: dict[str, set[str]] = {
     "unitask_reader": set(),
 }
 """The tables that a role may change without one of our functions."""
+OF_THE_OWNER = {"add_reader", "prune_events", "prune_tasks"}
+"""What operators and maintenance call, as the owner."""
 WORK = {
     "claim_tasks",
     "heartbeat",
@@ -123,7 +125,7 @@ def test_function_is_for_a_role_when_no_other_function_calls_it(database_url: st
     for role in CHANGED:
         with as_role(role) as session:
             granted |= may_call(session)
-    assert set(bodies) - inner - granted == {"add_reader"}, "name it in grants.sql"
+    assert set(bodies) - inner - granted <= OF_THE_OWNER, "name it in grants.sql"
 
 
 def test_reader_sees_nothing_when_it_is_nobody(owner: Owner) -> None:
