@@ -271,14 +271,12 @@ task_progress = Table(
 task_events = Table(
     "task_events",
     metadata,
+    # Given before commits, and not in their order: see tasks_lib/events.py for how to resume by it.
     Column("id", BigInteger, Identity(always=True), primary_key=True),
     Column("project_id", UUID(as_uuid=True), nullable=False),
     Column("task_id", UUID(as_uuid=True), nullable=False),
     Column("kind", Text, nullable=False),
     Column("data", JSONB, nullable=False),
-    # Transactions commit in another order than ids are given. Those with a number from here on began after this id was
-    # given: when all before have ended, no lower id can come any more. See record_events.sql.
-    Column("horizon", BigInteger, nullable=False),
     _time("created_at", now=True),
     Index("ix_task_events_project_id_id", "project_id", "id"),
     Index("ix_task_events_task_id_id", "task_id", "id"),

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
         list_tasks,
         retry_task,
         upload_media,
-        wait_for_task,
-        watch_task,
     )
     from tasks_lib.creation import (
         Dependency,
@@ -30,6 +28,7 @@ if TYPE_CHECKING:
         resolve_project_resolution,
         validate_required_fields,
     )
+    from tasks_lib.events import Event
     from tasks_lib.helpers import (
         create_annotated_image_edit_task,
         create_batch_image_generation_tasks,
@@ -50,6 +49,14 @@ if TYPE_CHECKING:
         get_template,
         list_templates,
     )
+    from tasks_lib.watch import (
+        last_event_id,
+        wait_for_task,
+        watch_project,
+        watch_project_async,
+        watch_task,
+        watch_task_async,
+    )
 
 _HOMES = {
     "tasks_lib.client": (
@@ -61,8 +68,6 @@ _HOMES = {
         "list_tasks",
         "retry_task",
         "upload_media",
-        "wait_for_task",
-        "watch_task",
     ),
     "tasks_lib.creation": (
         "Dependency",
@@ -76,6 +81,7 @@ _HOMES = {
         "resolve_project_resolution",
         "validate_required_fields",
     ),
+    "tasks_lib.events": ("Event",),
     "tasks_lib.helpers": (
         "create_annotated_image_edit_task",
         "create_batch_image_generation_tasks",
@@ -96,11 +102,20 @@ _HOMES = {
         "get_template",
         "list_templates",
     ),
+    "tasks_lib.watch": (
+        "last_event_id",
+        "wait_for_task",
+        "watch_project",
+        "watch_project_async",
+        "watch_task",
+        "watch_task_async",
+    ),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
     "Dependency",
+    "Event",
     "Task",
     "TaskCreated",
     "TaskRequest",
@@ -127,6 +142,7 @@ __all__ = [
     "generate_task_id",
     "get_task",
     "get_template",
+    "last_event_id",
     "list_dead_letters",
     "list_tasks",
     "list_templates",
@@ -135,7 +151,10 @@ __all__ = [
     "upload_media",
     "validate_required_fields",
     "wait_for_task",
+    "watch_project",
+    "watch_project_async",
     "watch_task",
+    "watch_task_async",
 ]
 
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from collections import deque
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -19,11 +16,10 @@ from db import tables
 from tasks_lib import database, storage
 from tasks_lib.auth import Caller, authenticate, limits, require_project
 from tasks_lib.errors import NotFoundError, TaskValidationError
+from tasks_lib.events import FINAL
 from tasks_lib.queue import leases, wakeup
 from tasks_lib.settings import get_settings
 
-FINAL = frozenset({"Complete", "Failed", "Cancelled"})
-POLL_SECONDS = 0.5
 MAX_UPLOAD_BYTES = 2 << 30
 
 Token = str | SecretStr | None
@@ -85,36 +81,15 @@ def list_tasks(
     t = tables.tasks
     filters = []
     if project_id is not None:
-        filters.append(t.c.project_id == _id(project_id))
+        filters.append(t.c.project_id == to_id(project_id))
     if status is not None:
         filters.append(t.c.status == status)
     if task_type is not None:
         filters.append(t.c.task_type == task_type)
     if parent_task_id is not None:
-        filters.append(t.c.parent_task_id == _id(parent_task_id))
+        filters.append(t.c.parent_task_id == to_id(parent_task_id))
     order = [t.c.created_at, t.c.child_key] if parent_task_id is not None else [t.c.created_at.desc(), t.c.id.desc()]
     return _select(authenticate(token), *filters, order=order, limit=limit)
-
-
-def wait_for_task(task_id: UUID | str, *, timeout: float | None = None, token: Token = None) -> Task:
-    """Wait until a task has ended, and return it. Raises `TimeoutError` after `timeout` seconds."""
-    return deque(watch_task(task_id, timeout=timeout, token=token), maxlen=1).pop()
-
-
-def watch_task(task_id: UUID | str, *, timeout: float | None = None, token: Token = None) -> Iterator[Task]:
-    """Yield a task whenever its status or progress has changed, ending with its final state."""
-    until = None if timeout is None else time.monotonic() + timeout
-    last: Task | None = None
-    while True:
-        task = get_task(task_id, token=token)
-        if task != last:
-            last = task
-            yield task
-        if task.is_final:
-            return
-        if until is not None and time.monotonic() > until:
-            raise TimeoutError(f"task {task_id} is {task.status} after {timeout} seconds")
-        time.sleep(POLL_SECONDS)
 
 
 def list_dead_letters(*, project_id: UUID | str | None = None, limit: int = 50, token: Token = None) -> list[Task]:
@@ -130,7 +105,7 @@ def list_dead_letters(*, project_id: UUID | str | None = None, limit: int = 50, 
         ~sa.exists().where(child.c.parent_task_id == t.c.id),
     ]
     if project_id is not None:
-        filters.append(t.c.project_id == _id(project_id))
+        filters.append(t.c.project_id == to_id(project_id))
     return _select(authenticate(token), *filters, order=[t.c.finished_at.desc(), t.c.id], limit=limit)
 
 
@@ -154,7 +129,7 @@ def cancel_batch(batch_id: UUID | str, *, reason: str = "cancelled by its owner"
     caller = authenticate(token)
     caller.require("tasks:cancel")
     limits.count_change(caller)
-    return leases.cancel_batch(_id(batch_id), None if caller.is_service else caller.user_id, reason)
+    return leases.cancel_batch(to_id(batch_id), None if caller.is_service else caller.user_id, reason)
 
 
 def retry_task(task_id: UUID | str, *, token: Token = None) -> list[UUID]:
@@ -192,7 +167,7 @@ def upload_media(path: str | Path, *, project_id: UUID | str, token: Token = Non
     caller = authenticate(token)
     caller.require("tasks:create")
     limits.count_upload(caller)
-    project = require_project(caller, _id(project_id))
+    project = require_project(caller, to_id(project_id))
     source = Path(path)
     if not source.is_file():
         raise TaskValidationError(f"there is no file `{source}`", "path")
@@ -209,7 +184,7 @@ def _own_percent(task: sa.FromClause, progress: sa.FromClause) -> sa.ColumnEleme
 
 
 def _require(caller: Caller, task_id: UUID | str) -> Task:
-    found = _select(caller, tables.tasks.c.id == _id(task_id))
+    found = _select(caller, tables.tasks.c.id == to_id(task_id))
     if not found:
         raise NotFoundError(f"there is no task {task_id}")
     return found[0]
@@ -242,7 +217,8 @@ def _select(caller: Caller, *filters: sa.ColumnElement[bool], order: Any = (), l
         return [Task(**row) for row in connection.execute(statement).mappings()]
 
 
-def _id(value: UUID | str) -> UUID:
+def to_id(value: UUID | str) -> UUID:
+    """An id that a caller gave, which may be its text. Raises `NotFoundError` for what is no id at all."""
     try:
         return value if isinstance(value, UUID) else UUID(value)
     except (ValueError, AttributeError, TypeError):

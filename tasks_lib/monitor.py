@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
@@ -10,16 +12,19 @@ from rich.text import Text
 
 from tasks_lib import client
 
+REDRAW_SECONDS = 0.5
 STYLES = {"Pending": "dim", "Processing": "cyan", "Complete": "green", "Failed": "red", "Cancelled": "yellow"}
 
 
 def watch(task_id: str, console: Console, *, token: client.Token = None) -> client.Task:
     """Show a task until it has ended, and return its final state."""
-    task = client.get_task(task_id, token=token)
     with Live(console=console, refresh_per_second=4) as live:
-        for task in client.watch_task(task_id, token=token):
+        while True:
+            task = client.get_task(task_id, token=token)
             live.update(picture(task, client.list_tasks(parent_task_id=task.id, limit=200, token=token)))
-    return task
+            if task.is_final:
+                return task
+            time.sleep(REDRAW_SECONDS)
 
 
 def picture(task: client.Task, children: list[client.Task]) -> RenderableType:

@@ -14,6 +14,7 @@ from rich.text import Text
 from tasks_lib import client, creation, monitor
 from tasks_lib.cli.inputs import ParamsOption, ProjectOption, SetOption, project_or_only, read_params, split
 from tasks_lib.cli.output import Output, OutputOption, console, print_ids, print_json
+from tasks_lib.watch import watch_task
 
 app = typer.Typer()
 
@@ -43,15 +44,20 @@ def create(
     else:
         console.print(f"{created.task_type} [bold]{created.task_id}[/] is {created.status}", highlight=False)
     if wait:
-        watch(str(created.task_id), output)
+        watch(str(created.task_id), output=output)
 
 
 @app.command()
-def watch(task_id: Annotated[str, typer.Argument(help="id of a task")], output: OutputOption = Output.table) -> None:
-    """Show a task and its children until it has ended; the status is 0 only if it is Complete."""
+def watch(
+    task_id: Annotated[str, typer.Argument(help="id of a task")],
+    after: Annotated[int, typer.Option(help="with JSON: only what came after the event with this id")] = 0,
+    output: OutputOption = Output.table,
+) -> None:
+    """Show a task and its children, or as JSON its events, until it has ended; the status is 0 only if Complete."""
     if output is Output.json:
-        for task in client.watch_task(task_id):
-            print_json(_as_dict(task), compact=True)
+        for event in watch_task(task_id, after=after):
+            print_json(dataclasses.asdict(event), compact=True)
+        task = client.get_task(task_id)
     else:
         task = monitor.watch(task_id, console)
         _print_end(task)

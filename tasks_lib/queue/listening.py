@@ -1,10 +1,13 @@
-"""Hearing wake-ups: one connection of its own, drained for ever, made again when Postgres drops it."""
+"""Hearing wake-ups: one connection for a whole process, drained all the time, made again when Postgres drops it."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
 
 import psycopg
 import sqlalchemy as sa
@@ -16,10 +19,13 @@ from tasks_lib.queue.wakeup import CHANNEL
 logger = logging.getLogger(__name__)
 
 RECONNECT_SECONDS = 1.0
+LINGER_SECONDS = 0.5
 
 
 class Bell:
     """Rings for every wake-up on the channel, with its word; a waiter that comes late has polling to fall back on."""
+
+    channel = CHANNEL
 
     def __init__(self) -> None:
         self._events: dict[str, asyncio.Event] = {}
@@ -38,19 +44,65 @@ class Bell:
         return rang
 
     async def listen(self) -> None:
-        """Ring at every notification until cancelled. An idle LISTEN holds no snapshot, so it does not stop vacuum."""
-        while True:
-            try:
-                async with await psycopg.AsyncConnection.connect(_conninfo(), autocommit=True) as connection:
-                    await connection.execute(f"LISTEN {CHANNEL}")
-                    async for notification in connection.notifies():
-                        self.ring(notification.payload)
-            except (psycopg.Error, DatabaseError) as error:
-                logger.warning("no wake-ups for the moment, polling goes on: %s", str(error).strip())
-            await asyncio.sleep(RECONNECT_SECONDS)
+        """Ring at every notification until cancelled."""
+        loop = asyncio.get_running_loop()
+        with LISTENER.heard(lambda word: loop.call_soon_threadsafe(self.ring, word)):
+            await asyncio.Event().wait()
 
     def _event(self, word: str) -> asyncio.Event:
         return self._events.setdefault(word, asyncio.Event())
+
+
+class Listener:
+    """The one ear of a process: a thread that lives while somebody wants to hear.
+
+    An idle LISTEN holds no snapshot, so it does not stop vacuum.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._rings: list[Callable[[str], object]] = []
+        self._listening = False
+
+    @contextlib.contextmanager
+    def heard(self, ring: Callable[[str], object]) -> Iterator[None]:
+        """Call `ring` with the word of every wake-up during the block; from the other thread, so it must be quick."""
+        with self._lock:
+            self._rings.append(ring)
+            if not self._listening:
+                self._listening = True
+                threading.Thread(target=self._listen, name="listener", daemon=True).start()
+        try:
+            yield
+        finally:
+            # Under the lock: when the block is left nobody is rung any more, and an event loop may be closed.
+            with self._lock:
+                self._rings.remove(ring)
+
+    def _listen(self) -> None:
+        while self._is_needed():
+            try:
+                with psycopg.connect(_conninfo(), autocommit=True) as connection:
+                    connection.execute(f"LISTEN {CHANNEL}")
+                    while self._is_needed():
+                        for notification in connection.notifies(timeout=LINGER_SECONDS, stop_after=1):
+                            self._ring(notification.payload)
+            except (psycopg.Error, DatabaseError) as error:
+                logger.warning("no wake-ups for the moment, polling goes on: %s", str(error).strip())
+                time.sleep(RECONNECT_SECONDS)
+
+    def _is_needed(self) -> bool:
+        with self._lock:
+            self._listening = bool(self._rings)
+            return self._listening
+
+    def _ring(self, word: str) -> None:
+        with self._lock:
+            for ring in self._rings:
+                ring(word)
+
+
+LISTENER = Listener()
 
 
 def _conninfo() -> str:

@@ -1,28 +1,28 @@
 -- Every creation and every move of a task becomes a row of task_events, in the transaction that made it.
 -- Statement triggers: a batch of thousands costs one insert.
-CREATE FUNCTION unitask.event(p_task tasks, p_kind text, p_more jsonb DEFAULT '{}') RETURNS task_events
+CREATE FUNCTION unitask.event_data(p_task tasks) RETURNS jsonb
 LANGUAGE sql STABLE AS $$
-    SELECT ROW(NULL, p_task.project_id, p_task.id, p_kind, p_more || jsonb_strip_nulls(jsonb_build_object(
+    SELECT jsonb_strip_nulls(jsonb_build_object(
         'task_type', p_task.task_type, 'status', p_task.status, 'parent_task_id', p_task.parent_task_id,
         'child_key', p_task.child_key, 'attempt', p_task.attempt, 'worker_id', p_task.worker_id,
         'output_location', p_task.output_location, 'error_kind', p_task.error_kind,
-        'error_message', p_task.error_message)), NULL, NULL)::task_events
+        'error_message', p_task.error_message))
 $$;
 
 CREATE FUNCTION unitask.record_task_created() RETURNS trigger
 LANGUAGE plpgsql AS $$
 BEGIN
-    PERFORM unitask.record_events(array_agg(unitask.event(n::tasks, 'created') ORDER BY n.created_at)) FROM new_rows n
-    HAVING count(*) > 0;
+    INSERT INTO task_events (project_id, task_id, kind, data)
+    SELECT n.project_id, n.id, 'created', unitask.event_data(n::tasks) FROM new_rows n ORDER BY n.created_at;
     RETURN NULL;
 END $$;
 
 CREATE FUNCTION unitask.record_task_moved() RETURNS trigger
 LANGUAGE plpgsql AS $$
 BEGIN
-    PERFORM unitask.record_events(array_agg(unitask.event(n::tasks, lower(n.status))))
-    FROM new_rows n JOIN old_rows o USING (id) WHERE n.status <> o.status
-    HAVING count(*) > 0;
+    INSERT INTO task_events (project_id, task_id, kind, data)
+    SELECT n.project_id, n.id, lower(n.status), unitask.event_data(n::tasks)
+    FROM new_rows n JOIN old_rows o USING (id) WHERE n.status <> o.status;
     RETURN NULL;
 END $$;
 
