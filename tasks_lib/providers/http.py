@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import email.utils
-import ipaddress
 import json
 import random
 import socket
@@ -24,6 +23,7 @@ import httpx
 from pydantic import SecretStr
 
 from tasks_lib.errors import ProviderError, RateLimitError
+from tasks_lib.media.download import is_public
 from tasks_lib.settings import Settings, get_settings
 
 TRIES = 4
@@ -251,7 +251,7 @@ class _PublicOnly(httpcore.AnyIOBackend):
         except socket.gaierror as error:
             raise httpcore.ConnectError(f"no address for {host}: {error.strerror}") from None
         addresses = [str(entry[4][0]) for entry in found]
-        if not self._allow_private and not all(ipaddress.ip_address(a).is_global for a in addresses):
+        if not self._allow_private and not all(map(is_public, addresses)):
             raise ResultGone(
                 f"the result lies at `{host}`, which is not a public address; "
                 "UNITASK_ALLOW_PRIVATE_URLS=true allows private ones"

@@ -22,7 +22,7 @@ import pytest
 import sqlalchemy as sa
 from PIL import Image
 
-from db import tables
+from db import embedded, tables
 from deployments import supervisor
 from deployments.deploy import deploy
 from deployments.state import RunState
@@ -138,7 +138,11 @@ def platform(provider: Simulator, tmp_path_factory: pytest.TempPathFactory) -> I
     for name in ("UNITASK_DATABASE_URL", "UNITASK_STORAGE_URL", "UNITASK_TOKEN", "PREFECT_API_URL"):
         patch.delenv(name, raising=False)
     hidden = {f"UNITASK_{name}": value for name, value in SECRETS.items()}
-    own = {"UNITASK_HOME": str(home), "UNITASK_REPLICATE_URL": provider.url}
+    own = {
+        "UNITASK_HOME": str(home),
+        "UNITASK_REPLICATE_URL": provider.url,
+        "UNITASK_WORKER_DATABASE_URL": _for_workers(embedded.start(home)),
+    }
     for name, value in {**SETTINGS, **hidden, **own}.items():
         patch.setenv(name, value)
     _forget_settings()
@@ -157,6 +161,12 @@ def platform(provider: Simulator, tmp_path_factory: pytest.TempPathFactory) -> I
         shutil.rmtree(home)
         patch.undo()
         _forget_settings()
+
+
+def _for_workers(server_url: str) -> str:
+    """The tasks database with the rights of workers alone."""
+    url = sa.make_url(server_url).set(database=database.DATABASE_NAME)
+    return url.update_query_dict({"options": "-crole=unitask_worker"}).render_as_string(False)
 
 
 def _forget_settings() -> None:

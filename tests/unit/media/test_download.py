@@ -6,7 +6,7 @@ import contextlib
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -82,8 +82,15 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 class Server(ThreadingHTTPServer):
+    """Listens on every address of this machine, of IPv4 and IPv6."""
+
+    address_family = socket.AF_INET6
     daemon_threads = True
     asked = 0
+
+    def server_bind(self) -> None:
+        self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        super().server_bind()
 
     @property
     def url(self) -> str:
@@ -93,7 +100,7 @@ class Server(ThreadingHTTPServer):
 @pytest.fixture
 def server() -> Iterator[Server]:
     """A server on this machine, which would answer whoever reaches it."""
-    with Server(("127.0.0.1", 0), _Handler) as made:
+    with Server(("::", 0), _Handler) as made:
         thread = threading.Thread(target=made.serve_forever, args=(0.02,))
         thread.start()
         yield made
@@ -124,6 +131,14 @@ LOCAL = [
     "[::ffff:7f00:1]",
     "user:password@127.0.0.1",
 ]
+
+
+@pytest.mark.parametrize("host", [host for host in LOCAL if host != "0177.0.0.1"])  # which httpx takes for no address
+def test_server_is_asked_in_every_form_when_the_settings_allow_it(allowed: Server, tmp_path: Path, host: str) -> None:
+    """So it would have answered those that are refused below."""
+    download(f"http://{host}:{allowed.server_port}/picture", tmp_path / "a")
+    assert (tmp_path / "a").read_bytes() == PNG
+    assert allowed.asked == 1
 
 
 @pytest.mark.parametrize("host", LOCAL)
@@ -176,21 +191,84 @@ def test_name_is_refused_when_it_resolves_to_a_private_address(
         download("http://rebinding.example/a.png", tmp_path / "a")
 
 
+def answering(*answers: str) -> Callable[..., list[Any]]:
+    """A resolver that gives the next of these addresses at every look-up of a name, and then the last one for ever."""
+    left, real = list(answers), socket.getaddrinfo
+
+    def resolve(host: str, port: int, *rest: Any, **options: Any) -> list[Any]:
+        if host != "pictures.example":
+            return list(real(host, port, *rest, **options))
+        address = left.pop(0) if len(left) > 1 else left[0]
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port))]
+
+    return resolve
+
+
+def test_server_is_not_asked_when_a_name_resolves_to_this_machine(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(socket, "getaddrinfo", answering("127.0.0.1"))
+    with pytest.raises(TaskValidationError, match="not a public address"):
+        download(f"http://pictures.example:{server.server_port}/picture", tmp_path / "a")
+    assert server.asked == 0
+
+
+def test_server_is_not_asked_when_a_name_changes_its_address_after_the_check(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """127.0.0.2 counts as public here and has a server; that at 127.0.0.1 is where a second look-up would lead."""
+    with Server(("::ffff:127.0.0.2", 0), _Handler) as first:
+        threading.Thread(target=first.serve_forever, args=(0.02,)).start()
+        monkeypatch.setattr("tasks_lib.media.download.is_public", lambda address: address == "127.0.0.2")
+        monkeypatch.setattr(socket, "getaddrinfo", answering("127.0.0.2", "127.0.0.1"))
+        download(f"http://pictures.example:{first.server_port}/picture", tmp_path / "a")
+        # The next connection looks anew, and is checked anew.
+        with pytest.raises(TaskValidationError, match="not a public address"):
+            download(f"http://pictures.example:{first.server_port}/picture", tmp_path / "b")
+        first.shutdown()
+    assert (first.asked, server.asked) == (1, 0)
+
+
 def test_address_is_public_when_it_is_on_the_open_internet() -> None:
     for address in ("93.184.215.14", "2606:2800:21f::1", "::ffff:93.184.215.14", "64:ff9b::5db8:d70e"):
         assert is_public(address)
 
 
-@pytest.mark.parametrize("url", ["file:///etc/passwd", "ftp://example.com/a", "data:image/png;base64,AA", "//x", "a"])
-def test_url_is_refused_when_it_is_not_http(tmp_path: Path, url: str) -> None:
-    with pytest.raises(TaskValidationError):
-        download(url, tmp_path / "a")
+SCHEMES = ["file://{file}", "ftp://127.0.0.1:{port}/a", "gopher://127.0.0.1:{port}/a", "data:image/png;base64,AA=="]
 
 
-@pytest.mark.parametrize("target", ["file:///etc/passwd", "ftp://example.com/a", "gopher://example.com/"])
+@pytest.mark.parametrize("url", [*SCHEMES, "//127.0.0.1:{port}/picture", "127.0.0.1:{port}/picture", "a"])
+def test_url_is_refused_when_it_is_not_http(allowed: Server, tmp_path: Path, url: str) -> None:
+    """The file is there, and at the port is somebody who would answer."""
+    (tmp_path / "secret").write_text("a secret")
+    with pytest.raises(TaskValidationError, match="not an http"):
+        download(url.format(file=tmp_path / "secret", port=allowed.server_port), tmp_path / "a")
+    assert allowed.asked == 0
+    assert not (tmp_path / "a").exists()
+
+
+@pytest.mark.parametrize("target", SCHEMES)
 def test_redirect_is_refused_when_it_leaves_http(allowed: Server, tmp_path: Path, target: str) -> None:
-    with pytest.raises(TaskValidationError):
-        download(f"{allowed.url}/to/{target}", tmp_path / "a")
+    (tmp_path / "secret").write_text("a secret")
+    to = target.format(file=tmp_path / "secret", port=allowed.server_port)
+    with pytest.raises(TaskValidationError, match="not an http"):
+        download(f"{allowed.url}/to/{to}", tmp_path / "a")
+    assert allowed.asked == 1
+    assert not (tmp_path / "a").exists()
+
+
+def test_server_is_not_asked_when_a_redirect_leads_to_this_machine(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only 127.0.0.2, where the redirect comes from, counts as public here."""
+    monkeypatch.setattr("tasks_lib.media.download.is_public", lambda address: address == "127.0.0.2")
+    for host in ("127.0.0.1", "2130706433", "[::1]", "[::ffff:7f00:1]", "localhost"):
+        before = server.asked
+        with pytest.raises(TaskValidationError, match="not a public address"):
+            download(
+                f"http://127.0.0.2:{server.server_port}/to/http://{host}:{server.server_port}/picture", tmp_path / "a"
+            )
+        assert server.asked == before + 1, host
 
 
 def test_redirect_is_refused_when_it_leads_to_a_private_address(
