@@ -209,6 +209,21 @@ class Settings(BaseSettings):
     provider_inline_bytes: Annotated[int, Field(ge=1)] = 8 << 20
     """The largest stored input that is sent inside a request, where the storage cannot sign a URL for it."""
 
+    task_days: Annotated[float, Field(ge=0)] = 90
+    """Finished tasks are deleted after so many days, generations stay; 0 keeps tasks for ever."""
+
+    event_days: Annotated[float, Field(ge=0)] = 30
+    """Events are deleted after so many days; 0 keeps them for ever."""
+
+    orphan_seconds: Seconds = 24 * 3600
+    """How old a file that belongs to nothing must be to be deleted."""
+
+    public_media_url: Annotated[str, Field(pattern=r"^(https?://.+)?$")] = ""
+    """Where everybody can read the storage, `https://media.example.com`; empty means that the storage signs URLs."""
+
+    media_url_seconds: Seconds = 3600
+    """How long a signed URL is good for."""
+
     gateway_origins: tuple[str, ...] = ()
     """Web origins whose pages may call the gateway themselves: `["https://app.example.com"]`. Back ends need none."""
 

@@ -17,9 +17,12 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, wait
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import IO, TypeVar, cast
+from typing import IO, Any, TypeVar, cast
+from urllib.parse import quote
 from uuid import UUID
 
 import fsspec
@@ -162,6 +165,82 @@ def _answer(call: Callable[[], T], end: float, what: str) -> T:
 def url(key: str) -> str:
     """Where a key lies, as an fsspec URL."""
     return f"{get_settings().resolved_storage_url}/{key}"
+
+
+def public_url(key: str, seconds: float) -> str:
+    """Where a browser finds a key: under `public_media_url`, or signed by the storage for so many seconds.
+
+    A local folder gives its `file://` URL. Raises `StorageError` for a storage that can do neither.
+    """
+    if base := get_settings().public_media_url:
+        return f"{base.rstrip('/')}/{quote(key)}"
+    filesystem, path = _locate(key)
+    try:
+        return str(filesystem.sign(path, expiration=round(seconds)))
+    except NotImplementedError:
+        if url(key).startswith("file://"):
+            return url(key)
+        raise StorageError(f"{filesystem.protocol} signs no URLs: set UNITASK_PUBLIC_MEDIA_URL") from None
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    """A file of a task, by its key's parts; `bytes` is its size."""
+
+    key: str
+    task: str
+    lease: str
+    bytes: int
+
+
+def project_folders() -> list[str]:
+    """The folders of projects, by their ids; whatever else lies in the storage is not ours."""
+    filesystem, root = _locate("")
+    try:
+        names = [PurePosixPath(name.rstrip("/")).name for name in filesystem.ls(root, detail=False)]
+    except FileNotFoundError:
+        return []
+    return [name for name in names if _is_id(name)]
+
+
+def task_files(project: str) -> list[StoredFile]:
+    """All that tasks of a project have stored; uploads are not among it."""
+    filesystem, root = _locate("")
+    found = filesystem.find(f"{root.rstrip('/')}/{project}", detail=True)
+    files = []
+    for name, info in cast("dict[str, dict[str, Any]]", found).items():
+        key = name.removeprefix(root.rstrip("/")).lstrip("/")
+        parts = PurePosixPath(key).parts
+        if len(parts) == 4 and _is_id(parts[1]):
+            files.append(StoredFile(key, parts[1], parts[2], int(info.get("size") or 0)))
+    return files
+
+
+def age(key: str) -> timedelta | None:
+    """How long ago a file was written; None when it is gone."""
+    filesystem, path = _locate(key)
+    try:
+        modified = cast(datetime, filesystem.modified(path))
+    except FileNotFoundError:
+        return None
+    return datetime.now(UTC) - (modified if modified.tzinfo else modified.replace(tzinfo=UTC))
+
+
+def remove(key: str) -> None:
+    """Delete a file, and the folders above it that are empty then."""
+    filesystem, path = _locate(key)
+    with contextlib.suppress(FileNotFoundError):
+        filesystem.rm_file(path)
+    with contextlib.suppress(OSError, NotImplementedError):
+        for folder in list(PurePosixPath(path).parents)[:2]:
+            filesystem.rmdir(str(folder))
+
+
+def _is_id(name: str) -> bool:
+    try:
+        return str(UUID(name)) == name
+    except ValueError:
+        return False
 
 
 def _locate(key: str) -> tuple[fsspec.AbstractFileSystem, str]:

@@ -102,7 +102,7 @@ class IndividualSegmentParams(
             "parent_generation_id": self.parent_generation_id,
             "pair_shot_generation_id": self.pair_shot_generation_id,
         }
-        given = {name: str(id_) for name, id_ in lineage.items() if id_}
+        given: dict[str, Any] = {name: str(id_) for name, id_ in lineage.items() if id_}
         if self.child_generation_id:
             given |= {"as": "variant", "generation_id": str(self.child_generation_id), "fills_film": True}
         elif self.parent_generation_id:
