@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -76,6 +77,15 @@ def scene(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     return Scene(owner, shot_id, travel(owner), cancelled, picture)
 
 
+def first(events: AsyncIterator[Any]) -> Any:
+    """The first of what comes in an event loop."""
+
+    async def run() -> Any:
+        return await anext(events)
+
+    return asyncio.run(run())
+
+
 Operation = Callable[[Scene, str], Any]
 
 
@@ -133,6 +143,16 @@ OPERATIONS: dict[str, tuple[str, Operation]] = {
     "list_tasks": ("tasks:read", lambda s, t: tasks_lib.list_tasks(project_id=s.project, token=t)),
     "list_dead_letters": ("tasks:read", lambda s, t: [tasks_lib.list_dead_letters(project_id=s.project, token=t)]),
     "watch_task": ("tasks:read", lambda s, t: next(tasks_lib.watch_task(s.pending, token=t))),
+    "watch_task_async": ("tasks:read", lambda s, t: first(tasks_lib.watch_task_async(s.pending, token=t))),
+    "watch_project": (
+        "tasks:read",
+        lambda s, t: next(tasks_lib.watch_project(s.project, after=0, token=t)),
+    ),
+    "watch_project_async": (
+        "tasks:read",
+        lambda s, t: first(tasks_lib.watch_project_async(s.project, after=0, token=t)),
+    ),
+    "last_event_id": ("tasks:read", lambda s, t: tasks_lib.last_event_id(s.project, token=t)),
     "wait_for_task": ("tasks:read", lambda s, t: tasks_lib.wait_for_task(s.cancelled, timeout=5, token=t)),
     "resolve_project_resolution": (
         "tasks:read",
