@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import SecretStr
 
+from tasks_lib.errors import TaskError
 from tasks_lib.settings import get_settings
 
 HIDDEN = "***"
@@ -75,7 +76,7 @@ def mask_logs() -> None:
 def _own_secrets() -> list[str]:
     try:
         settings = get_settings()
-    except ValueError:  # settings that are wrong stop the process elsewhere, with a better text
+    except TaskError:  # settings that are wrong stop the process elsewhere, with a better text
         return []
     values = [value.get_secret_value() for _, value in settings if isinstance(value, SecretStr)]
     return [value for value in values if len(value) >= 6]

@@ -6,9 +6,10 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
+from tasks_lib.errors import TaskValidationError
 from tasks_lib.models import ModelTable
 
 Seconds = Annotated[float, Field(gt=0)]
@@ -17,7 +18,7 @@ Seconds = Annotated[float, Field(gt=0)]
 class Settings(BaseSettings):
     """Every field is the variable `UNITASK_<FIELD>`; durations are in seconds."""
 
-    model_config = SettingsConfigDict(env_prefix="UNITASK_", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="UNITASK_", frozen=True, hide_input_in_errors=True)
 
     home: Path = Path("~/.unitask").expanduser()
     """Where the embedded Postgres, the stored media, the logs and Prefect's own files live."""
@@ -239,5 +240,14 @@ class Settings(BaseSettings):
 
 @cache
 def get_settings() -> Settings:
-    """The settings of this process. Tests clear it with `get_settings.cache_clear()`."""
-    return Settings()
+    """The settings of this process. Tests clear it with `get_settings.cache_clear()`.
+
+    Raises `TaskValidationError` that names the variables which are wrong, and never what they hold.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        wrong = [(f"UNITASK_{detail['loc'][0]}".upper(), detail["msg"]) for detail in error.errors()]
+        raise TaskValidationError("; ".join(f"{name}: {text}" for name, text in wrong), wrong[0][0]) from None
+    except SettingsError as error:  # what should be JSON is none
+        raise TaskValidationError(str(error)) from None

@@ -15,10 +15,9 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from tasks_lib.engines.base import Frame
 from tasks_lib.errors import TaskValidationError
+from tasks_lib.settings import get_settings
 
 FORMATS = ("JPEG", "PNG", "WEBP")
-MAX_PIXELS = 64_000_000
-"""More is refused before it is decoded: 64 million pixels take 192 MB."""
 _ORIENTATION = 0x0112
 
 
@@ -50,7 +49,7 @@ def load_image(path: Path, width: int, height: int) -> Frame:
     """Read an image upright, cut its middle to the aspect of the frame, resize (Lanczos): height x width x 3, RGB.
 
     The content decides the format, not the name. Transparent parts become black. Raises `TaskValidationError`
-    for anything but a whole JPEG, PNG or WebP of at most `MAX_PIXELS`.
+    for anything but a whole JPEG, PNG or WebP of no more pixels than the settings allow.
     """
     with _opened(path) as image:
         return np.asarray(ImageOps.fit(_to_rgb(image), (width, height), Image.Resampling.LANCZOS))
@@ -104,7 +103,7 @@ def save_png(path: Path, image: Frame) -> None:
 def _opened(path: Path) -> Iterator[Image.Image]:
     """The decoded image, upright."""
     with _guarded(path), Image.open(path, formats=FORMATS) as image:
-        if image.width * image.height > MAX_PIXELS:
+        if image.width * image.height > get_settings().image_pixels:
             raise Image.DecompressionBombError(f"{image.width} x {image.height} pixels")
         yield ImageOps.exif_transpose(image)
 
@@ -114,10 +113,10 @@ def _guarded(path: Path) -> Iterator[None]:
     try:
         yield
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise TaskValidationError(f"`{path.name}` is too large: {error}; at most {MAX_PIXELS} pixels") from error
+        allowed = f"at most {get_settings().image_pixels} pixels"
+        raise TaskValidationError(f"`{path.name}` is too large: {error}; {allowed}") from error
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-        allowed = ", ".join(FORMATS)
-        raise TaskValidationError(f"`{path.name}` cannot be read as one of {allowed}: {error}") from error
+        raise TaskValidationError(f"`{path.name}` cannot be read as one of {', '.join(FORMATS)}: {error}") from error
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import logging
+import traceback
 from collections.abc import Iterator
 
 import pytest
 
+from tasks_lib.errors import TaskValidationError
 from tasks_lib.masking import mask, mask_logs
-from tasks_lib.settings import get_settings
+from tasks_lib.settings import Settings, get_settings
 
 SECRETS = {
     "utk_0123456789_" + "s3cret" * 7 + "x": "utk_0123456789_***",
@@ -30,6 +32,16 @@ def service_key(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     get_settings.cache_clear()
     yield
     get_settings.cache_clear()
+
+
+def test_every_secret_setting_is_hidden_when_it_stands_in_a_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [name for name, info in Settings.model_fields.items() if "SecretStr" in str(info.annotation)]
+    assert {"service_key", "token", "jwt_secret", "seal_private_key", "replicate_token", "fal_key"} <= set(names)
+    for name in names:
+        monkeypatch.setenv(f"UNITASK_{name.upper()}", f"hidden value of the setting {name}")
+    get_settings.cache_clear()
+    for name in names:
+        assert mask(f"<hidden value of the setting {name}>") == "<***>"
 
 
 @pytest.fixture
@@ -79,6 +91,26 @@ def test_log_holds_no_secret_when_messages_arguments_and_exceptions_do(log: io.S
             logger.exception("it failed with %s", text)
     assert "s3cret" not in log.getvalue()
     assert log.getvalue().count("Traceback") == 2 * len(SECRETS)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("JWT_SECRET", "s3cret"),
+        ("JWT_JWKS_URL", "http://me:s3cret@login.example/keys"),
+        ("PROVIDERS", '{"s3cret": '),
+        ("PROVIDERS", '{"s3cret": 3}'),
+    ],
+)
+def test_variable_is_named_and_its_value_hidden_when_a_setting_is_wrong(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(f"UNITASK_{name}", value)
+    get_settings.cache_clear()
+    with pytest.raises(TaskValidationError, match=f"(?i){name}") as caught:
+        get_settings()
+    assert "s3cret" not in "".join(traceback.format_exception(caught.value))
+    assert mask("a text") == "a text"
 
 
 def test_records_are_masked_once_when_it_is_asked_twice(log: io.StringIO) -> None:
