@@ -28,8 +28,9 @@ demo: $(DEMO) ## set everything up and make a travelling video from four keyfram
 test: $(STAMP) ## set up and pass every test
 	$(BIN)/python -m pytest --numprocesses 2
 
-test-long: $(STAMP) ## ten times as many inputs for every task type's parameters
+test-long: $(STAMP) ## ten times as many inputs for every type's parameters, and hundreds of tasks for one engine process
 	UNITASK_TEST_EXAMPLES=20000 $(BIN)/python -m pytest tests/unit/types/test_any_input.py
+	UNITASK_TEST_LONG=1 $(BIN)/python -m pytest -rP tests/integration/test_models.py
 
 property: $(STAMP) ## the life of tasks against a model, 5,000 sequences, and the claim in a table of a million (half an hour)
 	UNITASK_TEST_SEQUENCES=5000 $(BIN)/python -m pytest -rP --numprocesses 2 --dist=load tests/integration/test_lifecycle_model.py

@@ -10,6 +10,7 @@ import diffusers
 import psutil
 import torch
 
+from tasks_lib.engines import weights
 from tasks_lib.engines.base import (
     Cancelled,
     EngineResult,
@@ -23,7 +24,7 @@ from tasks_lib.engines.base import (
     watched,
 )
 from tasks_lib.engines.cache import Warm, warm_models
-from tasks_lib.engines.diffusers import load, pictures, upscale, wan
+from tasks_lib.engines.diffusers import animate, load, pictures, upscale, wan
 from tasks_lib.engines.diffusers.lora import adapters
 from tasks_lib.engines.diffusers.phases import Plan, plan_steps
 from tasks_lib.engines.diffusers.run import Made, Run
@@ -38,6 +39,7 @@ SERVES: dict[str, Callable[[Run, Any], Made]] = {
     "WanVACEPipeline": wan.by_guide,
     "WanImageToVideoPipeline": wan.by_ends,
     "WanPipeline": wan.picture,
+    "WanAnimatePipeline": animate.animate,
     "QwenImagePipeline": pictures.generate,
     "QwenImageImg2ImgPipeline": pictures.vary,
     "QwenImageInpaintPipeline": pictures.inpaint,
@@ -72,7 +74,7 @@ class DiffusersEngine:
         """The bytes of its weights, and the seconds of reading them from a disk of 500 MB/s; how long it draws depends
         on the device more than on anything that is known here."""
         self._require(request)
-        size = load.size_on_disk(load.find(self._alias, self._model))
+        size = weights.size_on_disk(load.find(self._alias, self._model))
         return Estimate(size / 5e8, size)
 
     def run(self, request: Request, *, on_progress: OnStep, cancelled: IsCancelled) -> EngineResult:
@@ -137,6 +139,7 @@ class DiffusersEngine:
                 cancelled,
                 previews=warm.offload == "none",
                 edit_pixels=self._model.edit_pixels,
+                pose=self._model.pose,
             )
             return SERVES[name](run, request), warm
 
@@ -148,9 +151,9 @@ class DiffusersEngine:
             size = load.size_in_memory(pipeline)
             load.place(pipeline, offload)
             in_ram = offload != "none" or not torch.cuda.is_available()
-            return Warm(pipeline, size, load.digest(folder), offload, in_ram)
+            return Warm(pipeline, size, weights.digest(folder), offload, in_ram)
 
-        return warm_models().get(self._alias, load.size_on_disk(folder), self._budget(), fresh)
+        return warm_models().get(self._alias, weights.size_on_disk(folder), self._budget(), fresh)
 
     def _budget(self) -> int:
         whole = self._settings.model_bytes

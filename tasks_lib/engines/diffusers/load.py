@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +12,7 @@ import transformers
 from huggingface_hub import snapshot_download
 from safetensors import SafetensorError
 
+from tasks_lib.engines import weights
 from tasks_lib.errors import EngineError
 from tasks_lib.models import Model
 
@@ -77,22 +76,6 @@ def find(alias: str, model: Model) -> Path:
         ) from error
 
 
-def digest(folder: Path) -> str:
-    """SHA-256 over the names and the SHA-256 of all weight files of a folder, in the order of their names."""
-    whole = hashlib.sha256()
-    for path in sorted(folder.rglob("*.safetensors")):
-        facts = path.stat()
-        whole.update(
-            f"{path.relative_to(folder).as_posix()} {_digest(path, facts.st_size, facts.st_mtime_ns)}\n".encode()
-        )
-    return whole.hexdigest()
-
-
-def size_on_disk(folder: Path) -> int:
-    """Bytes of the weights of a folder, near what they will take in memory."""
-    return sum(path.stat().st_size for path in folder.rglob("*.safetensors"))
-
-
 def size_in_memory(pipeline: Any) -> int:
     """Bytes of all parameters and buffers of a pipeline."""
     modules = [part for part in pipeline.components.values() if isinstance(part, torch.nn.Module)]
@@ -104,12 +87,6 @@ def shifted(scheduler: Any, shift: float) -> Any:
     """The same scheduler with another shift of its noise, under the name that its kind has for it."""
     name = "flow_shift" if "flow_shift" in scheduler.config else "shift"
     return type(scheduler).from_config(scheduler.config, **{name: shift})
-
-
-@cache
-def _digest(path: Path, size: int, modified: int) -> str:  # noqa: ARG001  a changed file is another file
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _check(alias: str, model: Model, folder: Path) -> set[str]:
@@ -128,7 +105,7 @@ def _check(alias: str, model: Model, folder: Path) -> set[str]:
         raise EngineError(
             f"the model `{alias}` has files that could run code, and only safetensors are loaded: {', '.join(pickles)}"
         )
-    if model.sha256 is not None and (actual := digest(folder)) != model.sha256:
+    if model.sha256 is not None and (actual := weights.digest(folder)) != model.sha256:
         raise EngineError(f"the weights of the model `{alias}` have the digest {actual}; UNITASK_MODELS says another")
     return set(parts)
 

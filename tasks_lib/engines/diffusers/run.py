@@ -39,6 +39,7 @@ class Run:
     cancelled: IsCancelled
     previews: bool
     edit_pixels: int | None = None
+    pose: str | None = None
 
     def steps(self, width: int, height: int, *, times: int = 1) -> Steps:
         """The callback of a call that goes through the plan so many times."""

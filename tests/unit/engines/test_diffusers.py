@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from tasks_lib.engines.base import (
+    AnimateRequest,
     Cancelled,
     Context,
     EditRequest,
@@ -39,6 +40,7 @@ from tasks_lib.params.phases import PhaseConfig
 from tasks_lib.settings import Settings
 
 WIDTH, HEIGHT = 40, 32
+MODES = ("animate", "replace")
 VACE, I2V, Z_IMAGE = "WanVACEPipeline", "WanImageToVideoPipeline", "ZImagePipeline"
 
 
@@ -60,10 +62,14 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Model]:
 
     from tests.unit.engines import tiny
 
+    pose = str(tiny.build_pose(tmp_path_factory.mktemp("pose")))
+
     class Rows(dict[str, Model]):
         def __missing__(self, pipeline: str) -> Model:
             folder = tiny.build(pipeline, tmp_path_factory.mktemp(pipeline))
-            self[pipeline] = Model(pipeline=pipeline, path=str(folder), dtype="float32", steps=2, edit_pixels=64 * 64)
+            self[pipeline] = Model(
+                pipeline=pipeline, path=str(folder), dtype="float32", steps=2, edit_pixels=64 * 64, pose=pose
+            )
             return self[pipeline]
 
     return Rows()
@@ -95,6 +101,7 @@ def request(kind: str, pictures: dict[str, Path], **changes: Any) -> Any:
         "vary": VaryRequest(image=a, strength=0.6, **WORDS),
         "inpaint": InpaintRequest(image=a, mask=pictures["mask"], **WORDS),
         "upscale": UpscaleRequest(image=a, factor=2, seed=3),
+        "animate": AnimateRequest(image=a, video=pictures["clip"], mode="animate", fps=16, **WORDS),
     }
     return replace(asked[kind], **changes)
 
@@ -132,6 +139,7 @@ def frames_of(model: Model, asked: Request, **options: Any) -> list[Frame]:
         (Z_IMAGE, "vary"),
         (Z_IMAGE, "inpaint"),
         ("StableDiffusionUpscalePipeline", "upscale"),
+        ("WanAnimatePipeline", "animate"),
     ],
 )
 def test_pixels_are_the_same_again_when_the_seed_is_the_same(
@@ -143,7 +151,7 @@ def test_pixels_are_the_same_again_when_the_seed_is_the_same(
     frames = list(result.frames)
     factor = 2 if kind == "upscale" else 1
     assert {frame.shape for frame in frames} == {(factor * HEIGHT, factor * WIDTH, 3)}
-    assert len(frames) == (5 if kind == "inbetween" else 1)
+    assert len(frames) == {"inbetween": 5, "animate": 6}.get(kind, 1)
     assert [step for step, _ in seen] == list(range(1, seen[-1][1] + 1))
 
     again, other = (frames_of(models[pipeline], replace(asked, seed=seed)) for seed in (3, 4))
@@ -207,6 +215,21 @@ def test_nothing_outside_the_mask_changes_when_a_part_is_inpainted(
     source, mask = (load_image(pictures[name], WIDTH, HEIGHT) for name in ("a", "mask"))
     assert np.array_equal(frame[mask == 0], source[mask == 0])
     assert not np.array_equal(frame[mask > 0], source[mask > 0])
+
+
+def test_person_is_replaced_within_a_box_when_the_video_is_kept(
+    models: dict[str, Model], pictures: dict[str, Path]
+) -> None:
+    kept, replaced = (run(models["WanAnimatePipeline"], request("animate", pictures, mode=m)) for m in MODES)
+    assert (kept.provenance.method, replaced.provenance.method) == MODES
+    assert "box around the body" in replaced.provenance.notes[-1]
+    assert not np.array_equal(list(kept.frames), list(replaced.frames))
+    without = models["WanAnimatePipeline"].model_copy(update={"pose": None})
+    with pytest.raises(EngineError, match="`pose` in UNITASK_MODELS"):
+        run(without, request("animate", pictures))
+    elsewhere = models["WanAnimatePipeline"].model_copy(update={"pose": str(pictures["a"].parent)})
+    with pytest.raises(EngineError, match="no ViTPose model"):
+        run(elsewhere, request("animate", pictures))
 
 
 def test_each_of_a_pair_makes_its_steps_when_there_are_phases(

@@ -15,6 +15,7 @@ import pytest
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
+from tasks_lib.engines import weights
 from tasks_lib.engines.cache import Warm, WarmCache
 from tasks_lib.engines.diffusers.guide import GREY, build_guide, quantised
 from tasks_lib.engines.diffusers.phases import plan_steps, threshold
@@ -133,10 +134,10 @@ def test_type_runs_on_gpu_workers_when_the_settings_give_it_to_an_engine() -> No
 def test_weights_are_loaded_and_counted_when_all_is_well(good: Path) -> None:
     from tasks_lib.engines.diffusers import load
 
-    pipeline = load.load("wan", row(good, sha256=load.digest(good), flow_shift=2.5))
+    pipeline = load.load("wan", row(good, sha256=weights.digest(good), flow_shift=2.5))
     assert type(pipeline).__name__ == PIPELINE
     assert pipeline.scheduler.config.flow_shift == 2.5
-    assert 0.8 < load.size_in_memory(pipeline) / load.size_on_disk(good) < 1.2
+    assert 0.8 < load.size_in_memory(pipeline) / weights.size_on_disk(good) < 1.2
 
 
 def cut_weights(folder: Path) -> None:
@@ -186,7 +187,7 @@ def test_model_is_refused_when_its_folder_is_not_what_it_should_be(
 def test_model_is_refused_when_its_weights_are_others(folder: Path) -> None:
     from tasks_lib.engines.diffusers import load
 
-    expected = load.digest(folder)
+    expected = weights.digest(folder)
     path = next((folder / "transformer").glob("*.safetensors"))
     path.write_bytes(path.read_bytes()[:-1] + b"\x01")
     with pytest.raises(EngineError, match="digest"):

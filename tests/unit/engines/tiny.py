@@ -51,6 +51,10 @@ from transformers import (
     T5Tokenizer,
     UMT5Config,
     UMT5EncoderModel,
+    VitPoseBackboneConfig,
+    VitPoseConfig,
+    VitPoseForPoseEstimation,
+    VitPoseImageProcessorPil,
 )
 
 _LETTERS = string.ascii_letters + string.digits + string.punctuation + " Ġ▁\n"
@@ -69,6 +73,25 @@ def build(pipeline: str, folder: Path) -> Path:
         # As the real ones say, whose processor needs torchvision.
         index["processor"] = ["transformers", "Qwen2VLProcessor"]
         (folder / "model_index.json").write_text(json.dumps(index))
+    return folder
+
+
+def build_pose(folder: Path) -> Path:
+    """Make a tiny ViTPose that is certain of all its points, wherever they are, and save it."""
+    torch.manual_seed(0)
+    backbone = VitPoseBackboneConfig(
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        image_size=[64, 48],
+        patch_size=[16, 16],
+        out_indices=[1],
+    )
+    model = VitPoseForPoseEstimation(VitPoseConfig(backbone_config=backbone, num_labels=17))
+    torch.nn.init.ones_(model.head.conv.bias)
+    torch.nn.init.normal_(model.head.conv.weight)
+    model.save_pretrained(folder)
+    VitPoseImageProcessorPil(size={"height": 64, "width": 48}).save_pretrained(folder)
     return folder
 
 

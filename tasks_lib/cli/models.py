@@ -1,0 +1,46 @@
+"""The command about the models of our own engines."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from tasks_lib.cli.output import Output, OutputOption, console, print_json
+from tasks_lib.engines import weights
+from tasks_lib.settings import get_settings
+
+app = typer.Typer()
+
+
+@app.command("models")
+def list_models(
+    digests: Annotated[bool, typer.Option("--digests", help="read all weights and show their digests")] = False,
+    output: OutputOption = Output.table,
+) -> None:
+    """List the models of UNITASK_MODELS: what they serve, and where their weights are."""
+    rows: list[dict[str, Any]] = []
+    for alias, model in get_settings().models.items():
+        folder = Path(model.path).expanduser()
+        there = folder.is_dir()
+        rows.append(
+            {
+                "model": alias,
+                "pipeline": model.pipeline,
+                "serves": sorted(model.kinds),
+                "path": model.path,
+                "bytes": weights.size_on_disk(folder) if there else None,
+                "sha256": weights.digest(folder) if there and digests else model.sha256,
+            }
+        )
+    if output is Output.json:
+        return print_json(rows)
+    table = Table("model", "pipeline", "serves", "weights", "where", box=None, header_style="bold")
+    for row in rows:
+        size = "not there" if row["bytes"] is None else f"{row['bytes'] / 1e9:.1f} GB"
+        where = Text(f"{row['path']}\n{row['sha256']}" if row["sha256"] else str(row["path"]))
+        table.add_row(row["model"], row["pipeline"], ", ".join(row["serves"]), size, where)
+    return console.print(table)
