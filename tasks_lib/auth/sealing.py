@@ -62,7 +62,9 @@ def seal(token: str | SecretStr, request: Mapping[str, Any]) -> str:
     except ValueError:
         raise AuthenticationError("UNITASK_SEAL_PUBLIC_KEY is not a key of this service") from None
     expiry = _EXPIRY.pack(int(time.time() + settings.seal_seconds))
-    return MARK + _encode(expiry + _SUITE.encrypt(secret.encode(), key, _bound(request, expiry))).decode()
+    # What can be no token is refused where the others are.
+    box = _SUITE.encrypt(secret.encode(errors="replace"), key, _bound(request, expiry))
+    return MARK + _encode(expiry + box).decode()
 
 
 def unseal(sealed: str, request: Mapping[str, Any]) -> SecretStr:

@@ -4,21 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import time
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from functools import partial
-from pathlib import Path
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import jwt
 import pytest
-import sqlalchemy as sa
 
 import tasks_lib
-from db import tables
 from tasks_lib import accounts, database, queue
 from tasks_lib.auth import authenticate, issue_token, list_tokens, revoke_token
 from tasks_lib.errors import (
@@ -30,51 +24,23 @@ from tasks_lib.errors import (
 )
 from tasks_lib.settings import get_settings
 from tests.conftest import Owner, make_owner
+from tests.integration.auth.scene import (
+    NOBODY,
+    PARAMS,
+    SERVICE_KEY,
+    TYPE,
+    URL,
+    Scene,
+    everything,
+    other_scopes,
+    personal,
+    travel,
+)
 from tests.logins import connected_as, login
-from tests.unit.auth.signing import RSA, SECRET, forged, login_service, public, shared
+from tests.unit.auth.signing import RSA, login_service, public, shared
 
-TYPE = "travel_orchestrator"
-URL = "https://example.com/0.jpg"
-PARAMS: dict[str, Any] = {"image_urls": [URL], "base_prompts": ["a walk"], "segment_frames": 9}
-SERVICE_KEY = "the key of the service"
 PURE = {"expand_array_to_count", "generate_run_id", "generate_task_id", "validate_required_fields"}
 """Public functions that touch nothing and ask for nobody."""
-
-
-@dataclass(frozen=True)
-class Scene:
-    """A user with a shot, a task that waits, one that was cancelled, a picture to upload and a template."""
-
-    owner: Owner
-    shot: UUID
-    pending: UUID
-    cancelled: UUID
-    picture: Path
-
-    @property
-    def project(self) -> UUID:
-        return self.owner.project_id
-
-
-def travel(owner: Owner) -> UUID:
-    return tasks_lib.create_task(TYPE, PARAMS, project_id=owner.project_id, token=owner.token).task_id
-
-
-@pytest.fixture
-def scene(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Scene:
-    monkeypatch.setenv("UNITASK_SERVICE_KEY", SERVICE_KEY)
-    monkeypatch.setenv("UNITASK_JWT_SECRET", SECRET)
-    get_settings.cache_clear()
-    owner = make_owner("the owner")
-    cancelled = travel(owner)
-    tasks_lib.cancel_task(cancelled, token=owner.token)
-    tasks_lib.create_template("a template", TYPE, PARAMS, project_id=owner.project_id, token=owner.token)
-    with database.transaction() as connection:
-        shot = sa.insert(tables.shots).values(project_id=owner.project_id, name="a shot").returning(tables.shots.c.id)
-        shot_id = connection.execute(shot).scalar_one()
-    picture = tmp_path / "a.png"
-    picture.write_bytes(b"\x89PNG\r\n\x1a\n")
-    return Scene(owner, shot_id, travel(owner), cancelled, picture)
 
 
 def first(events: AsyncIterator[Any]) -> Any:
@@ -142,6 +108,10 @@ OPERATIONS: dict[str, tuple[str, Operation]] = {
     "get_task": ("tasks:read", lambda s, t: tasks_lib.get_task(s.pending, token=t)),
     "list_tasks": ("tasks:read", lambda s, t: tasks_lib.list_tasks(project_id=s.project, token=t)),
     "list_dead_letters": ("tasks:read", lambda s, t: [tasks_lib.list_dead_letters(project_id=s.project, token=t)]),
+    "get_tree": ("tasks:read", lambda s, t: tasks_lib.get_tree(s.pending, token=t)),
+    "get_batch": ("tasks:read", lambda s, t: tasks_lib.get_batch(s.pending, token=t)),
+    "get_history": ("tasks:read", lambda s, t: tasks_lib.get_history(s.pending, token=t)),
+    "media_url": ("tasks:read", lambda s, t: tasks_lib.media_url(f"{s.project}/uploads/a.png", token=t)),
     "watch_task": ("tasks:read", lambda s, t: next(tasks_lib.watch_task(s.pending, token=t))),
     "watch_task_async": ("tasks:read", lambda s, t: first(tasks_lib.watch_task_async(s.pending, token=t))),
     "watch_project": (
@@ -164,48 +134,6 @@ OPERATIONS: dict[str, tuple[str, Operation]] = {
 
 LISTS = {"list_tasks": [], "list_dead_letters": [[]]}
 """Operations that find nothing where others are refused, and what they answer then."""
-
-
-def personal(scene: Scene, *scopes: str, **options: Any) -> str:
-    return issue_token(scene.owner.user_id, scopes=scopes, **options).secret.get_secret_value()
-
-
-def revoked(scene: Scene) -> str:
-    token = issue_token(scene.owner.user_id)
-    revoke_token(token.prefix)
-    return token.secret.get_secret_value()
-
-
-def other_scopes(scene: Scene, scope: str) -> str:
-    return personal(scene, *{"tasks:create", "tasks:read", "tasks:cancel"} - {scope})
-
-
-NOBODY: dict[str, Callable[[Scene], str]] = {
-    "no token": lambda _: "",
-    "malformed": lambda _: "Bearer \0\ud800 ' OR 1=1 --",
-    "only the prefix": lambda s: list_tokens(s.owner.user_id)[0].prefix,
-    "prefix with another secret": lambda s: f"{list_tokens(s.owner.user_id)[0].prefix}_{'A' * 43}",
-    "part of the service key": lambda _: SERVICE_KEY[:-1],
-    "expired personal token": lambda s: personal(
-        s, "tasks:create", "tasks:read", "tasks:cancel", expires_at=datetime.now(UTC) - timedelta(seconds=1)
-    ),
-    "revoked personal token": revoked,
-    "expired JWT": lambda s: shared(sub=str(s.owner.user_id), exp=int(time.time()) - 60),
-    "JWT with a wrong signature": lambda s: jwt.encode({"sub": str(s.owner.user_id)}, "x" * 40, "HS256"),
-    "alg none": lambda s: forged({"alg": "none"}, sub=str(s.owner.user_id)),
-    "algorithm confusion": lambda s: forged({"alg": "RS256"}, SECRET.encode(), sub=str(s.owner.user_id)),
-    "JWT that claims to be the service": lambda s: shared(sub=str(s.owner.user_id), role="service_role"),
-}
-
-
-def everything() -> dict[str, list[Any]]:
-    """All rows of all tables but the counters, for comparison."""
-    with database.transaction() as connection:
-        return {
-            table.name: [tuple(row) for row in connection.execute(sa.select(table).order_by(*table.primary_key))]
-            for table in tables.metadata.sorted_tables
-            if table.name not in ("rate_limits", "user_api_tokens")
-        }
 
 
 def refused(operation: Operation, scene: Scene, token: str) -> TaskError:

@@ -1,0 +1,89 @@
+"""The steps of every deployment that creates, with every credential sealed: nobody is let in who could not call."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from flows import scheduled_batch
+from flows.create_task import authorise, insert, validate_request
+from flows.tokens import open_token
+from tasks_lib import TaskRequest, list_tasks
+from tasks_lib.auth.sealing import ensure_key_pair, seal
+from tasks_lib.creation import TaskCreated
+from tasks_lib.errors import AuthenticationError, AuthorizationError, NotFoundError, TaskError
+from tasks_lib.settings import get_settings
+from tests.conftest import make_owner
+from tests.integration.auth.scene import NOBODY, PARAMS, SERVICE_KEY, TYPE, Scene, everything, personal
+from tests.unit.auth.signing import shared
+
+
+@pytest.fixture(autouse=True)
+def keys(scene: Scene) -> None:
+    ensure_key_pair(get_settings().home)
+
+
+def create(scene: Scene, token: str) -> TaskCreated:
+    """What `create-task`, `travel_orchestrator` and `join_clips_orchestrator` do, without Prefect's server."""
+    request = TaskRequest(task_type=TYPE, params=PARAMS, project_id=scene.project)
+    sealed = seal(token, request.model_dump(mode="json"))
+
+    async def run() -> TaskCreated:
+        valid = await validate_request.fn(request)
+        return await insert.fn(valid, await authorise.fn(valid, "no-block", sealed))
+
+    return asyncio.run(run())
+
+
+def batch(scene: Scene, token: str) -> Any:
+    """What `scheduled-batch` does with a template of the scene."""
+    request: dict[str, Any] = {
+        "project_id": str(scene.project),
+        "template": "a template",
+        "items": [{}],
+        "items_url": None,
+        "images": None,
+        "images_field": "image_url",
+    }
+    sealed = seal(token, request)
+
+    async def run() -> Any:
+        opened = await open_token("no-block", sealed, request)
+        requests = await scheduled_batch.collect.fn(**request, occasion="now", token=opened)
+        return await scheduled_batch.create.fn(requests, opened)
+
+    return asyncio.run(run())
+
+
+DOORS = {"create": create, "batch": batch}
+
+
+def refused(door: str, scene: Scene, token: str) -> tuple[type[TaskError], int]:
+    with pytest.raises(TaskError) as caught:
+        DOORS[door](scene, token)
+    assert not token or token not in str(caught.value)
+    return type(caught.value), caught.value.http_status
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_run_is_refused_when_the_sealed_token_is_not_good(scene: Scene, door: str) -> None:
+    before = everything()
+    for credential, make in NOBODY.items():
+        assert refused(door, scene, make(scene)) == (AuthenticationError, 401), credential
+    for scope in ("worker", "tasks:read"):
+        assert refused(door, scene, personal(scene, scope)) == (AuthorizationError, 403), scope
+    other = make_owner("another")
+    for token in (other.token, shared(sub=str(other.user_id))):
+        assert refused(door, scene, token) == (NotFoundError, 404)
+    assert len(list_tasks(token=SERVICE_KEY)) == len(before["tasks"])
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_run_creates_when_the_sealed_token_is_good(scene: Scene, door: str) -> None:
+    before = len(list_tasks(token=SERVICE_KEY))
+    for token in (SERVICE_KEY, scene.owner.token, shared(sub=str(scene.owner.user_id))):
+        DOORS[door](scene, token)
+    # The rows of a batch have the keys of their occasion, so only the first is new.
+    assert len(list_tasks(token=SERVICE_KEY)) == before + (3 if door == "create" else 1)
