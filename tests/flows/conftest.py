@@ -39,6 +39,9 @@ SETTINGS = {
     "UNITASK_LEASE_SECONDS": "6",
     "UNITASK_HEARTBEAT_SECONDS": "1",
     "UNITASK_POLL_SECONDS": "1",
+    # Pictures may be asked for here: a model is described, though its weights are not there.
+    "UNITASK_MODELS": '{"described": {"pipeline": "ZImagePipeline", "path": "nowhere"}}',
+    "UNITASK_PROVIDERS": '{"single_image": "engine:described"}',
 }
 ENDED = {"COMPLETED", "FAILED", "CANCELLED", "CRASHED"}
 SECRETS = {name: secrets.token_hex(24) for name in ("SERVICE_KEY", "JWT_SECRET", "REPLICATE_TOKEN")}
