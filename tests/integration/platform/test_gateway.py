@@ -21,7 +21,7 @@ from db import tables
 from deployments.gateway import create_app
 from deployments.gateway.bodies import REQUEST_BYTES
 from tasks_lib import database
-from tasks_lib.auth import issue_token
+from tasks_lib.auth import issue_token, revoke_token
 from tasks_lib.settings import get_settings
 from tests.conftest import Owner, forget_engine, make_owner
 from tests.unit.auth.signing import SECRET, forged, shared
@@ -98,11 +98,22 @@ def test_upload_is_named_by_its_reference_when_it_was_stored(web: httpx.Client, 
 def credentials(owner: Owner) -> dict[str, tuple[str, int, str]]:
     """What may be shown instead of a good token, and the status and kind that it gets."""
     worker = issue_token(owner.user_id, scopes=["worker"]).secret.get_secret_value()
+    revoked = issue_token(owner.user_id)
+    revoke_token(revoked.prefix)
+    subject = str(owner.user_id)
+    jwts = {
+        "alg none": forged({"alg": "none"}, sub=subject),
+        "an expired JWT": shared(sub=subject, exp=int(time.time()) - 60),
+        "a JWT of another secret": shared(sub=subject, secret="x" * 40),
+        "a JWT whose algorithm is confused": forged({"alg": "RS256"}, SECRET.encode(), sub=subject),
+        "a JWT of a service": shared(sub=subject, role="service_role"),
+    }
     return {
+        **{name: (f"Bearer {token}", 401, "authentication") for name, token in jwts.items()},
+        "a revoked token": (f"Bearer {revoked.secret.get_secret_value()}", 401, "authentication"),
         "nothing": ("", 401, "authentication"),
         "another scheme": (f"Basic {owner.token}", 401, "authentication"),
         "an unknown token": ("Bearer utk_0123456789_x", 401, "authentication"),
-        "alg none": (f"Bearer {forged({'alg': 'none'}, sub=str(owner.user_id))}", 401, "authentication"),
         "a token without the scope": (f"Bearer {worker}", 403, "authorization"),
         "somebody else": (f"Bearer {make_owner().token}", 404, "not_found"),
         "somebody else's JWT": (f"Bearer {shared(sub=str(uuid4()))}", 404, "not_found"),
@@ -125,6 +136,18 @@ def test_every_call_is_refused_when_the_credential_is_not_good(web: httpx.Client
             assert (answer.status_code, answer.json()["error"]["kind"]) == (status, kind), (credential, method, path)
             assert ("WWW-Authenticate" in answer.headers) == (status == 401)
     assert stored() == 1
+
+
+def test_every_project_is_open_when_the_service_key_is_shown(
+    web: httpx.Client, owner: Owner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UNITASK_SERVICE_KEY", "the key of the service")
+    get_settings.cache_clear()
+    task_id = web.post("/v1/tasks", json=travel(owner)).json()["task_id"]
+    key = {"Authorization": "Bearer the key of the service"}
+    assert web.get(f"/v1/tasks/{task_id}", headers=key).status_code == 200
+    assert web.post("/v1/tasks", json=travel(make_owner()), headers=key).status_code == 201
+    assert web.get(f"/v1/tasks/{task_id}", headers={"Authorization": f"{key['Authorization']}."}).status_code == 401
 
 
 def test_service_lends_nobody_its_own_token_when_none_is_shown(web: httpx.Client, owner: Owner) -> None:
