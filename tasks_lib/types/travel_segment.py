@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
@@ -96,7 +97,10 @@ def render(bench: Bench, params: TravelSegmentParams, *, lossless: bool) -> Outp
         )
     path = bench.folder / ("segment.mkv" if lossless else "segment.mp4")
     write_video(path, frames, params.fps, lossless=lossless)
-    return bench.output(path, expect_frames=params.frames, provenance=result.provenance.as_dict())
+    provenance = result.provenance
+    if params.structure_video_path or params.structure_guidance:
+        provenance = replace(provenance, notes=(*provenance.notes, "the structure video was not followed"))
+    return bench.output(path, expect_frames=params.frames, provenance=provenance.as_dict())
 
 
 def estimate_seconds(params: dict[str, Any]) -> float:

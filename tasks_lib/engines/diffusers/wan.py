@@ -47,7 +47,8 @@ def by_guide(run: Run, request: InbetweenRequest) -> Made:
         # Frames that are made only to be cut off hold still, so that the end is reached where it was asked for.
         shown |= dict.fromkeys(range(total, count), shown[total - 1])
     steering = [] if request.guide is None else [padded(f, width, height) for f in read_frames(request.guide)]
-    guide = build_guide(count, (height, width), shown, steering)
+    # The guide begins with the first frame that was asked for; one made before that is known.
+    guide = build_guide(count, (height, width), shown, steering[:lead] + steering)
     pictures = _video(
         run,
         request,

@@ -203,6 +203,9 @@ def test_guide_steers_vace_and_is_refused_when_the_model_knows_no_guides(
         for guide, strength in ((None, 1.0), (pictures["clip"], 1.0), (pictures["clip"], 0.3))
     )
     assert not np.array_equal(free, guided)
+    # Its first frame belongs to the first that is asked for, also where the image before that is only led in from.
+    late = request("inbetween", pictures, frames=6, guide=pictures["clip"], start_included=False)
+    assert len(frames_of(models[VACE], late)) == 6
     assert not np.array_equal(guided, weaker)
     with pytest.raises(EngineError, match="WanVACEPipeline"):
         run(models[I2V], request("inbetween", pictures, guide=pictures["clip"]))
