@@ -181,7 +181,9 @@ def _opened(path: Path) -> Iterator[InputContainer]:
     # the header says. A few hundred bytes can unfold to gigabytes.
     bounded = {"max_pixels": str(allowed)}
     try:
-        with av.open(str(path.resolve()), options=_OPEN, stream_options=[bounded] * _MAX_STREAMS) as container:
+        # PyAV's stub says that they are texts.
+        each: list[Any] = [bounded] * _MAX_STREAMS
+        with av.open(str(path.resolve()), options=_OPEN, stream_options=each) as container:
             if not container.streams.video:
                 raise TaskValidationError(f"`{path.name}` holds no video")
             stream = container.streams.video[0]
