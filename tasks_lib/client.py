@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -13,7 +14,7 @@ import sqlalchemy as sa
 from pydantic import SecretStr
 
 from db import tables
-from tasks_lib import database, storage
+from tasks_lib import database, eta, storage
 from tasks_lib.auth import Caller, authenticate, limits, require_project
 from tasks_lib.errors import NotFoundError, TaskValidationError
 from tasks_lib.events import FINAL
@@ -27,7 +28,10 @@ Token = str | SecretStr | None
 
 @dataclass(frozen=True)
 class Task:
-    """A task as its owner sees it. `percent` is from 0 to 100; for a parent, the mean of its children."""
+    """A task as its owner sees it. `percent` is from 0 to 100; for a parent, the mean of its children.
+
+    `remaining_seconds` is an estimate for a task that runs (eta.py), `preview_key` where a picture of it lies so far.
+    """
 
     id: UUID
     project_id: UUID
@@ -51,6 +55,10 @@ class Task:
     finished_at: datetime | None
     percent: float
     message: str | None
+    step: int | None
+    total_steps: int | None
+    preview_key: str | None
+    remaining_seconds: float | None
 
     @property
     def is_final(self) -> bool:
@@ -155,7 +163,7 @@ def percent_of(parent_ids: list[UUID]) -> dict[UUID, float]:
     with database.transaction() as connection:
         rows = connection.execute(
             sa.select(t.c.parent_task_id, sa.func.avg(_own_percent(t, tables.task_progress)))
-            .select_from(t.outerjoin(tables.task_progress, tables.task_progress.c.task_id == t.c.id))
+            .select_from(t.outerjoin(tables.task_progress, _of_lease(t, tables.task_progress)))
             .where(t.c.parent_task_id.in_(parent_ids))
             .group_by(t.c.parent_task_id)
         )
@@ -180,7 +188,16 @@ def upload_media(path: str | Path, *, project_id: UUID | str, token: Token = Non
 
 
 def _own_percent(task: sa.FromClause, progress: sa.FromClause) -> sa.ColumnElement[float]:
-    return sa.case((task.c.status == "Complete", 100.0), else_=sa.func.coalesce(progress.c.percent, 0.0))
+    return sa.case(
+        (task.c.status == "Complete", 100.0),
+        (task.c.status == "Pending", 0.0),
+        else_=sa.func.coalesce(progress.c.percent, 0.0),
+    )
+
+
+def _of_lease(task: sa.FromClause, progress: sa.FromClause) -> sa.ColumnElement[bool]:
+    """What an earlier attempt has reported does not count."""
+    return sa.and_(progress.c.task_id == task.c.id, progress.c.lease_id == task.c.lease_id)
 
 
 def _require(caller: Caller, task_id: UUID | str) -> Task:
@@ -196,16 +213,21 @@ def _select(caller: Caller, *filters: sa.ColumnElement[bool], order: Any = (), l
     child_progress = progress.alias("child_progress")
     of_children = (
         sa.select(sa.func.avg(_own_percent(child, child_progress)))
-        .select_from(child.outerjoin(child_progress, child_progress.c.task_id == child.c.id))
+        .select_from(child.outerjoin(child_progress, _of_lease(child, child_progress)))
         .where(child.c.parent_task_id == t.c.id)
         .scalar_subquery()
     )
     columns = [t.c[name] for name in Task.__dataclass_fields__ if name in t.c]
+    began = sa.case((t.c.status != "Processing", None), (t.c.hosted, t.c.started_at), else_=t.c.claimed_at)
     statement = (
         sa.select(
-            *columns, sa.func.coalesce(of_children, _own_percent(t, progress)).label("percent"), progress.c.message
+            *columns,
+            sa.func.coalesce(of_children, _own_percent(t, progress)).label("percent"),
+            *(progress.c[name] for name in ("message", "step", "total_steps", "preview_key")),
+            t.c.model,
+            sa.extract("epoch", sa.func.clock_timestamp() - began).label("elapsed"),
         )
-        .select_from(t.join(p, p.c.id == t.c.project_id).outerjoin(progress, progress.c.task_id == t.c.id))
+        .select_from(t.join(p, p.c.id == t.c.project_id).outerjoin(progress, _of_lease(t, progress)))
         .where(*filters)
         .order_by(*order)
         .limit(limit)
@@ -214,7 +236,17 @@ def _select(caller: Caller, *filters: sa.ColumnElement[bool], order: Any = (), l
     if not caller.is_service:
         statement = statement.where(p.c.user_id == caller.user_id)
     with database.transaction() as connection:
-        return [Task(**row) for row in connection.execute(statement).mappings()]
+        rows = [dict(row) for row in connection.execute(statement).mappings()]
+    typical = eta.typical_seconds() if any(row["elapsed"] is not None for row in rows) else {}
+    return [Task(remaining_seconds=_remaining(row, typical), **row) for row in rows]
+
+
+def _remaining(row: dict[str, Any], typical: Mapping[tuple[str, str | None], float]) -> float | None:
+    """How long a running task will take; takes what only this needs out of its row."""
+    elapsed, model = row.pop("elapsed"), row.pop("model")
+    if elapsed is None:
+        return None
+    return eta.remaining_seconds(float(elapsed), row["percent"] / 100, typical.get((row["task_type"], model)))
 
 
 def to_id(value: UUID | str) -> UUID:

@@ -81,6 +81,15 @@ class Settings(BaseSettings):
     heartbeat_seconds: Seconds = 5
     """How often a worker extends its leases; keep it at a third of the lease or less."""
 
+    progress_seconds: Seconds = 1
+    """How often a worker stores the progress of its tasks, where there is any, all of them in one statement."""
+
+    progress_event_seconds: Annotated[float, Field(ge=0)] = 5
+    """At most so often the progress of one task becomes an event."""
+
+    preview_seconds: Seconds = 5
+    """At most so often a running task stores a small picture of what it makes."""
+
     poll_seconds: Seconds = 1.5
     """How long an idle worker waits for a wake-up before it looks by itself."""
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -10,13 +14,15 @@ from urllib.parse import urlsplit
 from tasks_lib import storage
 from tasks_lib.engines.base import EngineResult, Frame, IsCancelled, Request
 from tasks_lib.engines.select import engine_for
-from tasks_lib.errors import EngineError
+from tasks_lib.errors import EngineError, TaskError
 from tasks_lib.media.download import download
-from tasks_lib.media.images import Picture, probe_image, save_picture, save_png
+from tasks_lib.media.images import Picture, probe_image, save_picture, save_preview
 from tasks_lib.media.video import probe
 from tasks_lib.queue import ClaimedTask, Output, Progress
 from tasks_lib.serving import default_model
 from tasks_lib.settings import get_settings
+
+logger = logging.getLogger(__name__)
 
 
 class Bench:
@@ -32,6 +38,8 @@ class Bench:
         self._task = task
         self._report = report
         self._files = 0
+        self._newest: Frame | None = None
+        self._previewed = -math.inf
 
     def fetch(self, reference: str) -> Path:
         """The picture or clip that a request names, as a local file."""
@@ -54,16 +62,17 @@ class Bench:
     def run(self, request: Request) -> EngineResult:
         """Give a request to the engine that serves it: that of the task's model, or of its type's default one."""
         alias = self._task.model or default_model(self._task.task_type, get_settings())
-        return engine_for(request, alias).run(request, on_progress=self.on_progress, cancelled=self.cancelled)
+        result = engine_for(request, alias).run(request, on_progress=self.on_progress, cancelled=self.cancelled)
+        return replace(result, frames=self._seen(result.frames))
 
     def on_progress(self, step: int, total: int, preview: Frame | None = None, /) -> None:
-        """Say how far the work is, and what it looks like so far; cheap without a preview, call it for every step."""
+        """Say how far the work is, and what it looks like so far (else: the newest frame); call it for every step."""
         self._report(
             Progress(
                 percent=100 * step / max(total, 1),
                 step=step,
                 total_steps=total,
-                preview_key=None if preview is None else self._keep_preview(preview),
+                preview_key=self._keep_preview(self._newest if preview is None else preview),
             )
         )
 
@@ -87,10 +96,22 @@ class Bench:
         save_picture(path, picture)
         return Output(self.keep(path), {"media": probe_image(path).as_dict(), **facts})
 
-    def _keep_preview(self, preview: Frame) -> str:
-        path = self.folder / "preview.png"
-        save_png(path, preview)
-        return self.keep(path)
+    def _seen(self, frames: Iterator[Frame]) -> Iterator[Frame]:
+        for self._newest in frames:
+            yield self._newest
+
+    def _keep_preview(self, frame: Frame | None) -> str | None:
+        """Store a small picture of the work now and then, under the lease, and answer its key. Never fails the work."""
+        if frame is None or time.monotonic() - self._previewed < get_settings().preview_seconds:
+            return None
+        self._previewed = time.monotonic()
+        path = self.folder / "preview.jpg"
+        save_preview(path, frame)
+        try:
+            return self.keep(path)
+        except (OSError, TaskError) as error:
+            logger.warning("no preview of %s: %s", self._task.name, error)
+            return None
 
     def _new_file(self, suffix: str) -> Path:
         self._files += 1

@@ -18,6 +18,7 @@ from tasks_lib.errors import TaskValidationError
 from tasks_lib.settings import get_settings
 
 FORMATS = ("JPEG", "PNG", "WEBP")
+PREVIEW_SIDE = 320
 _ORIENTATION = 0x0112
 
 
@@ -97,6 +98,13 @@ def probe_image(path: Path) -> ImageFacts:
 def save_png(path: Path, image: Frame) -> None:
     """Write a height x width x 3 RGB image as PNG."""
     Image.fromarray(image).save(path, format="PNG")
+
+
+def save_preview(path: Path, image: Frame) -> None:
+    """Write an image as a JPEG of a few kilobytes, no side longer than PREVIEW_SIDE."""
+    small = Image.fromarray(image)
+    small.thumbnail((PREVIEW_SIDE, PREVIEW_SIDE))
+    small.save(path, format="JPEG", quality=75)
 
 
 @contextmanager

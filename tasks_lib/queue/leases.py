@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import os
 import socket
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from decimal import Decimal
+from types import MappingProxyType
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -118,8 +119,13 @@ class Heartbeat(NamedTuple):
     """Whether the worker is asked to end."""
 
 
-def heartbeat(worker_id: str, leases: Sequence[Lease], models: Sequence[str] = ()) -> Heartbeat:
-    """Say that a worker lives, and extend its leases."""
+def heartbeat(
+    worker_id: str,
+    leases: Sequence[Lease],
+    models: Sequence[str] = (),
+    reports: Mapping[Lease, Progress] = MappingProxyType({}),
+) -> Heartbeat:
+    """Say that a worker lives, extend its leases, and store how far their tasks are, all in one statement."""
     (answer,) = database.call(
         "heartbeat",
         p_worker_id=worker_id,
@@ -127,25 +133,30 @@ def heartbeat(worker_id: str, leases: Sequence[Lease], models: Sequence[str] = (
         p_lease_ids=[lease.lease_id for lease in leases],
         p_lease_seconds=get_settings().lease_seconds,
         p_models=list(models),
+        **_reports(reports),
     )
     kept = set(answer["kept"])
     return Heartbeat({lease for lease in leases if lease.task_id not in kept}, bool(answer["drain"]))
 
 
+def report_all(reports: Mapping[Lease, Progress]) -> set[Lease]:
+    """Store how far tasks are, and answer those that are no longer the caller's."""
+    lost = set(database.scalar("report_progress", **_reports(reports)))
+    return {lease for lease in reports if lease.task_id in lost}
+
+
 def report_progress(lease: Lease, progress: Progress) -> None:
     """Store how far a task is. Raises `LeaseLostError` when the task is no longer the caller's."""
-    alive = database.scalar(
-        "report_progress",
-        p_task_id=lease.task_id,
-        p_lease_id=lease.lease_id,
-        p_percent=min(100.0, max(0.0, progress.percent)),
-        p_step=progress.step,
-        p_total_steps=progress.total_steps,
-        p_message=progress.message,
-        p_preview_key=progress.preview_key,
-    )
-    if not alive:
+    if report_all({lease: progress}):
         raise LeaseLostError(f"lease {lease.lease_id} of task {lease.task_id} is over")
+
+
+def _reports(reports: Mapping[Lease, Progress]) -> dict[str, Any]:
+    rows = [
+        lease._asdict() | asdict(progress) | {"percent": min(100.0, max(0.0, progress.percent))}
+        for lease, progress in reports.items()
+    ]
+    return {"p_reports": json.dumps(rows, default=str), "p_event_seconds": get_settings().progress_event_seconds}
 
 
 def complete(lease: Lease, output: Output) -> None:

@@ -16,12 +16,16 @@ logger = logging.getLogger(__name__)
 # A loop that was silent for so many leases is hung and not busy: its tasks are better off with another worker.
 HUNG_LEASES = 5
 
+Beat = Callable[[], Callable[[], None]]
+"""Says something to the database, and answers what is to follow from its answer."""
+
 
 class Pulse:
-    """Calls `beat` at every interval, and hands what it answers to the event loop that made this."""
+    """Calls `beat` at every interval, `tell` in between, and hands their answers to the event loop that made it."""
 
-    def __init__(self, beat: Callable[[], Callable[[], None]], settings: Settings) -> None:
+    def __init__(self, beat: Beat, tell: Beat, settings: Settings) -> None:
         self._beat = beat
+        self._tell = tell
         self._settings = settings
         self._loop = asyncio.get_running_loop()
         self._seen = time.monotonic()
@@ -44,16 +48,20 @@ class Pulse:
         self._thread.join()
 
     def _run(self) -> None:
+        interval = self._settings.heartbeat_seconds
+        due = time.monotonic() + interval
         while True:
-            self._now.wait(self._settings.heartbeat_seconds)
+            asked = self._now.wait(min(self._settings.progress_seconds, max(0.0, due - time.monotonic())))
             self._now.clear()
             if self._stopping:
                 return
             if time.monotonic() - self._seen > HUNG_LEASES * self._settings.lease_seconds:
                 logger.error("the event loop hangs; the leases are given up")
                 return
+            is_due = asked or time.monotonic() >= due
+            due = time.monotonic() + interval if is_due else due
             try:
-                follow = self._beat()
+                follow = self._beat() if is_due else self._tell()
             except DatabaseError as error:
                 logger.warning("no heartbeat for the moment: %s", error)
             else:

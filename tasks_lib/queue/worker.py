@@ -10,7 +10,7 @@ import logging
 import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -28,7 +28,6 @@ from tasks_lib.settings import Settings, get_settings
 logger = logging.getLogger(__name__)
 
 HOSTED_AT_ONCE = 20
-REPORT_SECONDS = 0.5
 RENEWAL = "renewal is due"
 RETRY_SECONDS = 1.0
 STOP_SECONDS = 2.0
@@ -58,6 +57,7 @@ class Worker:
 
     def __post_init__(self) -> None:
         self._held: dict[Lease, asyncio.Future[None]] = {}
+        self._progress: dict[Lease, Progress] = {}
         self._hosted: dict[Lease, asyncio.Future[None]] = {}
         self._stopping: set[Lease] = set()
         self._draining = asyncio.Event()
@@ -76,7 +76,7 @@ class Worker:
         """Work until there has been none for a while, renewal is due, or `drain` was called; answer why it ended."""
         await self._persist(leases.register_worker, self.worker_id, self.run_type, self.slots, self.flow_run_id)
         beating = asyncio.create_task(self._beat_at_once_after_cancels())
-        pulse = Pulse(self._beat, self.settings)
+        pulse = Pulse(self._beat, self._tell, self.settings)
         self._beat_now = pulse.beat_now
         pulse.start()
         try:
@@ -144,11 +144,10 @@ class Worker:
         self.bell.ring(self.run_type)
 
     async def _work(self, task: ClaimedTask) -> None:
-        reporter = _Reporter(task.lease, self._lost)
         try:
             crashpoint("execute.begun")
             async with asyncio.timeout(task.deadline_seconds):
-                output = await self.execute(task, reporter.report)
+                output = await self.execute(task, partial(self._note, task.lease))
             crashpoint("execute.done")
         except asyncio.CancelledError:
             # By a lost lease: it is another's business now. By the end of a drain: hand it back.
@@ -159,7 +158,7 @@ class Worker:
         else:
             await self._complete(task, output)
         finally:
-            reporter.close()
+            self._progress.pop(task.lease, None)
 
     async def _complete(self, task: ClaimedTask, output: Output) -> None:
         try:
@@ -207,7 +206,8 @@ class Worker:
 
     def _beat(self) -> Callable[[], None]:
         """One heartbeat, in the pulse's thread; what follows from the answer is for the event loop."""
-        beat = leases.heartbeat(self.worker_id, [*self._held, *self._hosted], self.models())
+        held = [*self._held, *self._hosted]
+        beat = leases.heartbeat(self.worker_id, held, self.models(), self._take_progress())
 
         def follow() -> None:
             for lease in beat.lost:
@@ -216,6 +216,28 @@ class Worker:
                 self.drain("it was asked to end")
 
         return follow
+
+    def _tell(self) -> Callable[[], None]:
+        """What the tasks have reported since the last time, in the pulse's thread, in one statement for all of them."""
+        reports = self._take_progress()
+        lost = leases.report_all(reports) if reports else set()
+
+        def follow() -> None:
+            for lease in lost:
+                self._lost(lease)
+
+        return follow
+
+    def _note(self, lease: Lease, progress: Progress) -> None:
+        """Keep the newest progress of a task until the pulse takes it along; a preview is not lost to a later step."""
+        if progress.preview_key is None and (before := self._progress.get(lease)) is not None:
+            progress = replace(progress, preview_key=before.preview_key)
+        self._progress[lease] = progress
+
+    def _take_progress(self) -> dict[Lease, Progress]:
+        # One at a time: the event loop may add to them meanwhile.
+        taken = ((lease, self._progress.pop(lease, None)) for lease in list(self._progress))
+        return {lease: progress for lease, progress in taken if progress is not None}
 
     async def _beat_at_once_after_cancels(self) -> None:
         while True:
@@ -240,34 +262,3 @@ class Worker:
                 _, held = await asyncio.wait(held, timeout=seconds)
             for task in held:
                 task.cancel()
-
-
-class _Reporter:
-    """Sends the newest progress of a task, at most twice a second, without holding up the work."""
-
-    def __init__(self, lease: Lease, lost: Callable[[Lease], None]) -> None:
-        self._lease = lease
-        self._lost = lost
-        self._newest: Progress | None = None
-        self._sending: asyncio.Task[None] | None = None
-
-    def report(self, progress: Progress) -> None:
-        self._newest = progress
-        if self._sending is None or self._sending.done():
-            self._sending = asyncio.create_task(self._send())
-
-    async def _send(self) -> None:
-        while self._newest is not None:
-            progress, self._newest = self._newest, None
-            try:
-                await asyncio.to_thread(leases.report_progress, self._lease, progress)
-            except LeaseLostError:
-                return self._lost(self._lease)
-            except DatabaseError:
-                return None
-            await asyncio.sleep(REPORT_SECONDS)
-        return None
-
-    def close(self) -> None:
-        if self._sending is not None:
-            self._sending.cancel()

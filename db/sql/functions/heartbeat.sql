@@ -1,7 +1,8 @@
--- A worker says that it lives, and for which leases. Answers which of them are still its own (a task that is missing was
+-- A worker says that it lives, and for which leases, and how far their tasks are (see report_progress.sql). Answers which of them are still its own (a task that is missing was
 -- cancelled or given to another, and must be stopped), and whether the worker is asked to end.
 CREATE FUNCTION unitask.heartbeat(
     p_worker_id text, p_task_ids uuid[], p_lease_ids bigint[], p_lease_seconds double precision, p_models text[],
+    p_reports jsonb DEFAULT '[]', p_event_seconds double precision DEFAULT 5,
     OUT kept uuid[], OUT drain boolean
 )
 LANGUAGE plpgsql AS $$
@@ -25,4 +26,5 @@ BEGIN
         RETURNING t.id
     )
     SELECT coalesce(array_agg(id), '{}') INTO kept FROM extended;
+    PERFORM unitask.report_progress(p_reports, p_event_seconds);
 END $$;
