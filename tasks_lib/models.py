@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_settings import NoDecode
 
-WEIGHTLESS = frozenset({"inbetween", "upscale"})
+WEIGHTLESS = frozenset({"inbetween", "upscale", "inpaint"})
 """What the embedded engine makes without a model."""
 
 PIPELINES: dict[str, dict[str, str]] = {

@@ -98,7 +98,7 @@ def layers(image: Frame, seed: int, side: int) -> Scene:
 
     def covered(x: Floats, y: Floats) -> Floats:
         radius = (0.2 + 0.04 * np.sin(3 * np.arctan2(y, x) + seed)) * side
-        return np.clip(radius - np.hypot(x, y) + 0.5, 0, 1)[..., None]
+        return np.asarray(np.clip(radius - np.hypot(x, y) + 0.5, 0, 1)[..., None], np.float32)
 
     def framed(photo: Frame, shift: np.ndarray[tuple[int, ...], np.dtype[Any]]) -> Frame:
         height, width = photo.shape[:2]

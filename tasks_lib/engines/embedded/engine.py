@@ -7,19 +7,20 @@ from tasks_lib.engines.base import (
     EngineResult,
     Estimate,
     InbetweenRequest,
+    InpaintRequest,
     IsCancelled,
     OnStep,
     Request,
     UpscaleRequest,
 )
-from tasks_lib.engines.embedded import inbetween, upscaling
+from tasks_lib.engines.embedded import inbetween, inpainting, upscaling
 from tasks_lib.engines.embedded.provenance import NAME
 from tasks_lib.errors import EngineError
 from tasks_lib.models import WEIGHTLESS
 
 
 class EmbeddedEngine:
-    """In-between frames and larger pictures, without a model; it says by which method."""
+    """In-between frames, larger pictures and filled holes, without a model; it says by which method."""
 
     name = NAME
 
@@ -34,6 +35,8 @@ class EmbeddedEngine:
                 return inbetween.estimate(request)
             case UpscaleRequest():
                 return upscaling.estimate(request)
+            case InpaintRequest():
+                return inpainting.estimate(request)
             case _:
                 raise _needs_model(request)
 
@@ -46,6 +49,8 @@ class EmbeddedEngine:
                 return inbetween.travel(request, on_progress=on_progress, cancelled=cancelled)
             case UpscaleRequest():
                 return upscaling.upscale(request, on_progress=on_progress, cancelled=cancelled)
+            case InpaintRequest():
+                return inpainting.inpaint(request, on_progress=on_progress, cancelled=cancelled)
             case _:
                 raise _needs_model(request)
 

@@ -8,10 +8,20 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tasks_lib import create_image_upscale_task, get_task, queue, storage, upload_media
+from tasks_lib import (
+    create_image_inpaint_task,
+    create_image_upscale_task,
+    database,
+    get_task,
+    queue,
+    storage,
+    upload_media,
+)
 from tasks_lib.client import Task
 from tasks_lib.engines.bench import Bench
-from tasks_lib.media.images import probe_image
+from tasks_lib.media.images import probe_image, read_picture, save_png
+from tasks_lib.settings import get_settings
+from tasks_lib.types import registry
 from tasks_lib.types.registry import get_task_type
 from tests.conftest import Owner
 from tests.scenes import photograph
@@ -77,3 +87,32 @@ def test_transparency_and_colours_are_kept_when_a_picture_is_upscaled(owner: Own
     assert planes.shape == (96, 96, 4)
     assert (planes[:, :40, 3] == 0).all()
     assert (planes[:, 56:, 3] == 255).all()
+
+
+def test_only_the_masked_part_changes_when_a_picture_is_inpainted_by_our_own_engine(
+    owner: Owner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UNITASK_PROVIDERS", '{"image_inpaint": "engine"}')
+    get_settings.cache_clear()
+    registry.sync(database.get_engine())
+    image = photograph("coffee.png")[:72, :96].copy()
+    mask = np.zeros_like(image)
+    mask[30:44, 40:60] = 255
+    references = []
+    for name, pixels in (("image", image), ("mask", mask)):
+        save_png(tmp_path / f"{name}.png", pixels)
+        references.append(upload_media(tmp_path / f"{name}.png", project_id=owner.project_id))
+    made = []
+    for attempt in ("first", "second"):
+        created = create_image_inpaint_task(
+            project_id=owner.project_id, image_url=references[0], mask_url=references[1], prompt="wood", seed=1
+        )
+        task = executed(created.task_id, tmp_path / attempt)
+        made.append(read_picture(stored(task, tmp_path)).pixels)
+        assert task.result is not None
+        assert task.result["provenance"]["method"] == "patches"
+        assert any("prompt" in note for note in task.result["provenance"]["notes"])
+    assert np.array_equal(made[0], made[1])
+    kept = mask[..., 0] == 0
+    assert np.array_equal(made[0][kept], image[kept])
+    assert not np.array_equal(made[0], image)

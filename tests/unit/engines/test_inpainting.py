@@ -1,0 +1,104 @@
+"""A filled hole: nearer to the truth than what OpenCV fills, nothing else touched, refused where nothing is known."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from tasks_lib.engines.base import Cancelled, EngineResult, Frame, InpaintRequest
+from tasks_lib.engines.embedded import EmbeddedEngine
+from tasks_lib.engines.embedded.flow import Bools
+from tasks_lib.errors import TaskValidationError
+from tasks_lib.media.images import save_png
+from tasks_lib.media.quality import psnr
+from tests.scenes import PHOTOGRAPHS, photograph
+
+
+def filled(
+    folder: Path, image: Frame, hole: Bools, seen: list[int] | None = None, stop_after: int = 999
+) -> EngineResult:
+    steps = [] if seen is None else seen
+    save_png(folder / "image.png", image)
+    save_png(folder / "mask.png", np.dstack([hole * np.uint8(255)] * 3))
+    asked = InpaintRequest(
+        image=folder / "image.png",
+        mask=folder / "mask.png",
+        width=image.shape[1],
+        height=image.shape[0],
+        prompt="a house",
+        seed=4,
+    )
+    return EmbeddedEngine().run(
+        asked, on_progress=lambda step, *_: steps.append(step), cancelled=lambda: len(steps) >= stop_after
+    )
+
+
+def holes(seed: int, height: int, width: int) -> Bools:
+    """Five ellipses of 10 to 22 pixels."""
+    rng = np.random.default_rng(seed)
+    mask = np.zeros((height, width), np.uint8)
+    for _ in range(5):
+        centre = int(rng.integers(40, width - 40)), int(rng.integers(40, height - 40))
+        cv2.ellipse(mask, centre, (int(rng.integers(10, 22)), int(rng.integers(10, 22))), 0, 0, 360, 1, -1)
+    return mask > 0
+
+
+def test_fill_is_nearer_to_the_truth_than_that_of_opencv_when_it_is_known(tmp_path: Path) -> None:
+    rows = []
+    for seed, name in enumerate(PHOTOGRAPHS):
+        truth = np.asarray(cv2.resize(photograph(name)[:384, :512], (320, 240), interpolation=cv2.INTER_AREA), np.uint8)
+        hole = holes(seed, 240, 320)
+        damaged = np.where(hole[..., None], np.uint8(0), truth)
+        made = filled(tmp_path, damaged, hole).image()
+        assert np.array_equal(made[~hole], damaged[~hole]), "what is not masked stays exactly as it is"
+        peers = [
+            cv2.inpaint(damaged, hole.astype(np.uint8), 5, method) for method in (cv2.INPAINT_TELEA, cv2.INPAINT_NS)
+        ]
+        rows.append([psnr(picture[hole], truth[hole]) for picture in (made, *peers)])
+    ours, telea, navier_stokes = np.mean(rows, axis=0)
+    assert ours > max(telea, navier_stokes), rows
+
+
+def test_blocks_are_copied_sharp_when_the_picture_is_large(tmp_path: Path) -> None:
+    y, x = np.mgrid[0:600, 0:1200]
+    stripes = np.where((x // 6) % 2, np.uint8(210), np.uint8(40))
+    truth = np.dstack([stripes, stripes, (y * 255 // 600).astype(np.uint8)])
+    hole = np.zeros((600, 1200), bool)
+    hole[280:330, 500:560] = True
+    made = filled(tmp_path, np.where(hole[..., None], np.uint8(128), truth), hole).image()
+    assert psnr(made[hole], truth[hole]) > 30
+
+
+def test_result_repeats_and_says_what_was_not_followed_when_run_again(tmp_path: Path) -> None:
+    image = photograph("chelsea.png")[:96, :96]
+    hole = np.zeros((96, 96), bool)
+    hole[40:56, 40:56] = True
+    first, second = filled(tmp_path, image, hole), filled(tmp_path, image, hole)
+    assert np.array_equal(first.image(), second.image())
+    assert (first.provenance.method, first.provenance.seed) == ("patches", 4)
+    assert "prompt" in first.provenance.notes[0]
+
+
+def test_picture_is_as_it_was_when_the_mask_is_empty(tmp_path: Path) -> None:
+    image = photograph("chelsea.png")[:48, :48]
+    assert np.array_equal(filled(tmp_path, image, np.zeros((48, 48), bool)).image(), image)
+
+
+def test_mask_is_refused_when_it_leaves_nothing_to_fill_from(tmp_path: Path) -> None:
+    hole = np.ones((64, 64), bool)
+    hole[:5] = False
+    with pytest.raises(TaskValidationError, match="too little") as refused:
+        filled(tmp_path, photograph("chelsea.png")[:64, :64], hole).image()
+    assert refused.value.field == "mask_url"
+
+
+def test_work_ends_between_two_patches_when_cancelled(tmp_path: Path) -> None:
+    hole = np.zeros((96, 96), bool)
+    hole[30:66, 30:66] = True
+    seen: list[int] = []
+    with pytest.raises(Cancelled):
+        filled(tmp_path, photograph("coffee.png")[:96, :96], hole, seen, stop_after=3).image()
+    assert len(seen) == 3
