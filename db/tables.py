@@ -415,6 +415,8 @@ provider_jobs = Table(
     # How often retry_task had brought the task back when it was submitted.
     Column("life", Integer, nullable=False),
     Column("provider", Text, nullable=False),
+    # Who pays for it there; see provider_account.sql.
+    Column("account", Text, nullable=False),
     Column("model", Text, nullable=False),
     # submitting: the answer with the provider's id has not come, and may have been lost with its worker.
     Column("state", Text, nullable=False, server_default=text("'submitting'")),
@@ -432,14 +434,25 @@ provider_jobs = Table(
         "state IN ('submitting', 'running', 'succeeded', 'failed', 'cancelled', 'lost', 'unknown')", name="state"
     ),
     CheckConstraint("(state IN ('submitting', 'running')) = (ended_at IS NULL)", name="ended"),
-    Index("ix_provider_jobs_open", "provider", postgresql_where=text("ended_at IS NULL")),
-    Index("ix_provider_jobs_provider_created_at", "provider", "created_at"),
+    Index("ix_provider_jobs_open", "account", postgresql_where=text("ended_at IS NULL")),
+    Index("ix_provider_jobs_account_created_at", "account", "created_at"),
 )
 
 provider_pauses = Table(
     "provider_pauses",
     metadata,
-    Column("provider", Text, primary_key=True),
+    Column("account", Text, primary_key=True),
     # The provider answered 429: no worker submits before.
     Column("paused_until", DateTime(timezone=True), nullable=False),
+)
+
+provider_keys = Table(
+    "provider_keys",
+    metadata,
+    _ref("user_id", "users.id", ondelete="CASCADE"),
+    Column("provider", Text, nullable=False),
+    # Encrypted to the service's public key, for this row alone; see tasks_lib/auth/sealing.py.
+    Column("sealed", Text, nullable=False),
+    _time("created_at", now=True),
+    PrimaryKeyConstraint("user_id", "provider"),
 )

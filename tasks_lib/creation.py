@@ -29,7 +29,7 @@ from tasks_lib.params.lists import expand_array_to_count
 from tasks_lib.params.references import references
 from tasks_lib.params.resolution import ASPECT_RATIOS, DEFAULT_ASPECT_RATIO
 from tasks_lib.planning.children import Child
-from tasks_lib.providers.routing import require_served
+from tasks_lib.providers.keys import require_served
 from tasks_lib.queue import ClaimedTask, leases, wakeup
 from tasks_lib.queue.summon import summon
 from tasks_lib.serving import default_model, require_engine
@@ -293,7 +293,7 @@ def _request(given: Mapping[str, Any]) -> TaskRequest:
 
 def _row(item: ValidRequest, project: Project) -> dict[str, Any]:
     settings = get_settings()
-    require_served(item.task_type.name, settings)
+    require_served(item.task_type.name, project.user_id, settings)
     prepared: Prepared = item.task_type.prepare(
         item.params, Preparation(project.id, lambda custom: _resolution(project, custom).resolution)
     )

@@ -1,8 +1,9 @@
-"""A token that may lie about: sealed to the service's public key, for one request and a few minutes.
+"""Secrets that may lie about: encrypted to the service's public key, each for one purpose.
 
 What a deployment is triggered with is stored in clear text and shown in Prefect's UI. So the caller's token goes there
 as HPKE (RFC 9180: X25519, HKDF-SHA256, ChaCha20-Poly1305) to a key that only the service has; the request's digest and
-the time of expiry are bound into it, and no other request and no later time opens it.
+the time of expiry are bound into it, and no other request and no later time opens it. What the database keeps for a
+person is encrypted likewise and bound to its place (`encrypt`).
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from tasks_lib.errors import AuthenticationError
 from tasks_lib.settings import get_settings
 
 MARK = "sealed1."
+KEPT = b"unitask kept secret 1\0"
 SKEW_SECONDS = 60
 """How far the clocks of caller and service may be apart."""
 
@@ -54,16 +56,9 @@ def seal(token: str | SecretStr, request: Mapping[str, Any]) -> str:
     """Seal a token for one request (its JSON form). Raises `AuthenticationError` when there is no public key."""
     secret = token.get_secret_value() if isinstance(token, SecretStr) else token
     settings = get_settings()
-    text = settings.seal_public_key or _key_file("seal.pub")
-    if not text:
-        raise AuthenticationError("no public key of the service: set UNITASK_SEAL_PUBLIC_KEY to its keys/seal.pub")
-    try:
-        key = X25519PublicKey.from_public_bytes(_decode(text))
-    except ValueError:
-        raise AuthenticationError("UNITASK_SEAL_PUBLIC_KEY is not a key of this service") from None
     expiry = _EXPIRY.pack(int(time.time() + settings.seal_seconds))
     # What can be no token is refused where the others are.
-    box = _SUITE.encrypt(secret.encode(errors="replace"), key, _bound(request, expiry))
+    box = _SUITE.encrypt(secret.encode(errors="replace"), _public_key(), _bound(request, expiry))
     return MARK + _encode(expiry + box).decode()
 
 
@@ -72,24 +67,58 @@ def unseal(sealed: str, request: Mapping[str, Any]) -> SecretStr:
 
     Raises `AuthenticationError` for one that was sealed for another request, for another service, or too long ago.
     """
-    settings = get_settings()
-    text = settings.seal_private_key.get_secret_value() if settings.seal_private_key else _key_file("seal.key")
-    if not text:
-        raise AuthenticationError("the service has no key to open sealed tokens; `unitask deploy` makes one")
+    key = _private_key()
     try:
         if not sealed.startswith(MARK):
             raise ValueError(MARK)
         data = _decode(sealed.removeprefix(MARK))
         expiry, box = data[: _EXPIRY.size], data[_EXPIRY.size :]
         (until,) = _EXPIRY.unpack(expiry)
-        key = X25519PrivateKey.from_private_bytes(_decode(text))
         token = _SUITE.decrypt(box, key, _bound(request, expiry)).decode()
     except (InvalidTag, ValueError, struct.error):
         raise AuthenticationError("the sealed token does not belong to this request and this service") from None
     left = until - time.time()
-    if not -SKEW_SECONDS <= left <= settings.seal_seconds + SKEW_SECONDS:
+    if not -SKEW_SECONDS <= left <= get_settings().seal_seconds + SKEW_SECONDS:
         raise AuthenticationError("the sealed token has expired; send the request again")
     return SecretStr(token)
+
+
+def encrypt(secret: SecretStr, place: str) -> str:
+    """Encrypt a secret that is kept at one place (a row's key), and can be read there by the service alone.
+
+    Raises `AuthenticationError` when there is no public key.
+    """
+    return _encode(_SUITE.encrypt(secret.get_secret_value().encode(), _public_key(), KEPT + place.encode())).decode()
+
+
+def decrypt(text: str, place: str) -> SecretStr:
+    """The secret that was encrypted for this place. Raises `AuthenticationError` for any other."""
+    key = _private_key()
+    try:
+        return SecretStr(_SUITE.decrypt(_decode(text), key, KEPT + place.encode()).decode())
+    except (InvalidTag, ValueError):
+        raise AuthenticationError("what is kept there was not encrypted for this place and this service") from None
+
+
+def _public_key() -> X25519PublicKey:
+    text = get_settings().seal_public_key or _key_file("seal.pub")
+    if not text:
+        raise AuthenticationError("no public key of the service: set UNITASK_SEAL_PUBLIC_KEY to its keys/seal.pub")
+    try:
+        return X25519PublicKey.from_public_bytes(_decode(text))
+    except ValueError:
+        raise AuthenticationError("UNITASK_SEAL_PUBLIC_KEY is not a key of this service") from None
+
+
+def _private_key() -> X25519PrivateKey:
+    settings = get_settings()
+    text = settings.seal_private_key.get_secret_value() if settings.seal_private_key else _key_file("seal.key")
+    if not text:
+        raise AuthenticationError("the service has no key to open sealed tokens; `unitask deploy` makes one")
+    try:
+        return X25519PrivateKey.from_private_bytes(_decode(text))
+    except ValueError:
+        raise AuthenticationError("UNITASK_SEAL_PRIVATE_KEY is not a key of this service") from None
 
 
 def _bound(request: Mapping[str, Any], expiry: bytes) -> bytes:

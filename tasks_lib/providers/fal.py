@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
+from pathlib import Path
 from typing import Any, ClassVar
 
-from tasks_lib.errors import ProviderError
-from tasks_lib.providers.base import Status, Work, in_path, number
+import httpx
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from jwt import PyJWKSet, PyJWTError
+
+from tasks_lib.errors import AuthenticationError, ProviderError
+from tasks_lib.providers.base import Status, Work, in_path, named_job, number, require_recent
 from tasks_lib.providers.http import Ambiguous, Answer, Http
+
+KEYS_SECONDS = 5.0
+SIGNED = ("request-id", "user-id", "timestamp", "signature")
 
 
 class Fal:
@@ -18,6 +30,9 @@ class Fal:
 
     name: ClassVar[str] = "fal"
 
+    def __init__(self, jwks_url: str = "https://rest.fal.ai/.well-known/jwks.json") -> None:
+        self._jwks_url = jwks_url
+
     async def submit(self, http: Http, work: Work, key: str, webhook: str | None) -> str:
         """POST /{endpoint}; the input is the whole body."""
         params = {"fal_webhook": webhook} if webhook else {}
@@ -25,6 +40,11 @@ class Fal:
         if not answer.ok:
             raise ProviderError(f"fal refused the submission ({answer.status}): {_detail(answer)}")
         return in_path(answer.fields.get("request_id"))
+
+    async def upload(self, http: Http, path: Path, kind: str) -> str | None:
+        """The queue takes none."""
+        del http, path, kind
+        return None
 
     async def find(self, http: Http, work: Work, since: datetime, taken: set[str]) -> str | None:
         """Not possible here: raises `Ambiguous`."""
@@ -58,6 +78,33 @@ class Fal:
         answer = await http.request("PUT", f"{self._path(model, job_id)}/cancel")
         if not answer.ok and answer.status not in (400, 404):
             raise ProviderError(f"fal refused the cancellation ({answer.status}): {_detail(answer)}")
+
+    async def signing_keys(self, http: Http) -> Sequence[Ed25519PublicKey]:
+        """The JWKS, which is public and the same for all accounts."""
+        del http
+        async with httpx.AsyncClient(timeout=KEYS_SECONDS) as client:
+            try:
+                answer = (await client.get(self._jwks_url)).raise_for_status().json()
+                found = [key.key for key in PyJWKSet.from_dict(answer).keys]
+            except (httpx.HTTPError, ValueError, PyJWTError) as error:
+                raise ProviderError(
+                    f"fal's public keys cannot be had: {type(error).__name__}", retryable=True
+                ) from None
+        return [key for key in found if isinstance(key, Ed25519PublicKey)]
+
+    def job_of(self, keys: Sequence[Ed25519PublicKey], headers: Mapping[str, str], body: bytes) -> str:
+        """Ed25519 over request id, user id, timestamp and the body's SHA-256, in lines.
+
+        https://docs.fal.ai/documentation/model-apis/inference/webhooks
+        """
+        request, user, timestamp, signature = (headers.get(f"x-fal-webhook-{name}", "") for name in SIGNED)
+        require_recent(timestamp)
+        message = "\n".join([request, user, timestamp, hashlib.sha256(body).hexdigest()]).encode()
+        for key in keys:
+            with suppress(InvalidSignature, ValueError):
+                key.verify(bytes.fromhex(signature), message)
+                return named_job(body, "request_id")
+        raise AuthenticationError("the webhook's signature is not fal's")
 
     @staticmethod
     def _path(model: str, job_id: str) -> str:

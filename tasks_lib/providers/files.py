@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import mimetypes
 import tempfile
@@ -18,6 +19,7 @@ from tasks_lib import storage
 from tasks_lib.errors import TaskError, TaskValidationError
 from tasks_lib.media.video import probe
 from tasks_lib.providers.base import Work
+from tasks_lib.providers.clients import Client
 from tasks_lib.providers.http import ResultGone
 from tasks_lib.settings import get_settings
 
@@ -25,37 +27,57 @@ SIGNED_SECONDS = 3600
 IMAGE_SUFFIXES = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp"}
 
 
-def reachable(work: Work, project_id: UUID) -> Work:
-    """The same work with every stored file as something that the provider can read: a signed URL, or its bytes."""
-    changed = {key: _reachable(value, project_id) for key, value in work.input.items()}
-    return replace(work, input=changed, files=frozenset(k for k in changed if changed[k] != work.input[k]))
+def marked(work: Work) -> Work:
+    """The same work, with the names of the inputs that hold files of ours."""
+    return replace(work, files=frozenset(name for name, value in work.input.items() if _holds_ours(value)))
 
 
-def _reachable(value: Any, project_id: UUID) -> Any:
+def _holds_ours(value: Any) -> bool:
+    return any(map(_holds_ours, value)) if isinstance(value, list) else str(value).startswith(storage.SCHEME)
+
+
+async def reachable(work: Work, project_id: UUID, client: Client) -> Work:
+    """The same work with every file of ours as something that the provider can read.
+
+    That is a signed URL where the storage can sign, else the bytes themselves, or an upload where they are too many.
+    Raises `TaskValidationError` where the provider takes no uploads either.
+    """
+    given = {name: await _reachable(value, project_id, client) for name, value in work.input.items()}
+    return replace(work, input=given)
+
+
+async def _reachable(value: Any, project_id: UUID, client: Client) -> Any:
     if isinstance(value, list):
-        return [_reachable(item, project_id) for item in value]
-    if not isinstance(value, str) or not value.startswith(storage.SCHEME):
+        return [await _reachable(item, project_id, client) for item in value]
+    if not _holds_ours(value):
         return value
     key = storage.key_of(value, project_id)
     filesystem, path = fsspec.core.url_to_fs(storage.url(key))
     try:
         return str(filesystem.sign(path, expiration=SIGNED_SECONDS))
     except NotImplementedError:
-        return _inline(key)
+        with tempfile.TemporaryDirectory() as folder:
+            copy = Path(folder) / Path(key).name
+            await asyncio.to_thread(storage.fetch, key, copy)
+            return await _sent(copy, client)
 
 
-def _inline(key: str) -> str:
-    most = get_settings().provider_inline_bytes
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "input"
-        storage.fetch(key, path)
-        if path.stat().st_size > most:
-            raise TaskValidationError(
-                f"an input has {path.stat().st_size} bytes; at most {most} can be sent from this storage: give it as "
-                "an http(s) URL, or keep media where URLs can be signed (UNITASK_STORAGE_URL)"
-            )
-        kind = mimetypes.guess_type(key)[0] or "application/octet-stream"
-        return f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"
+async def _sent(path: Path, client: Client) -> str:
+    kind = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
+    sent = _inline(path, kind) or await client.adapter.upload(client.http, path, kind)
+    if sent is None:
+        raise TaskValidationError(
+            f"an input has more than the {get_settings().provider_inline_bytes} bytes that can be sent to "
+            f"{client.adapter.name} from this storage: give it as an http(s) URL, or keep media where URLs can be "
+            "signed (UNITASK_STORAGE_URL)"
+        )
+    return sent
+
+
+def _inline(path: Path, kind: str) -> str | None:
+    if path.stat().st_size > get_settings().provider_inline_bytes:
+        return None
+    return f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"
 
 
 def result_url(output: Any) -> str:

@@ -103,11 +103,17 @@ class Http:
             return answer
         raise AssertionError("unreachable")
 
-    async def request(self, method: str, path: str) -> Answer:
+    async def upload(self, path: str, name: str, file: Path, kind: str) -> Answer:
+        """POST a file as one field of a form. It may take as long as a download, and may be repeated."""
+        with file.open("rb") as content:
+            form = {name: (file.name, content, kind)}
+            return await self.request("POST", path, seconds=self._settings.download_seconds, files=form)
+
+    async def request(self, method: str, path: str, seconds: float | None = None, **rest: Any) -> Answer:
         """A call that may be repeated: a look at a job, or a cancellation. Answers what it said below 500."""
         for attempt in range(1, TRIES + 1):
             try:
-                answer, pause = await self._call(method, path)
+                answer, pause = await self._call(method, path, seconds, **rest)
             except (httpx.HTTPError, TimeoutError) as error:
                 await self._before_next_try(attempt, error)
                 continue
@@ -120,9 +126,11 @@ class Http:
             return answer
         raise AssertionError("unreachable")
 
-    async def _call(self, method: str, path: str, **rest: Any) -> tuple[Answer, float | None]:
+    async def _call(
+        self, method: str, path: str, seconds: float | None = None, **rest: Any
+    ) -> tuple[Answer, float | None]:
         async with (
-            asyncio.timeout(self._settings.provider_call_seconds),
+            asyncio.timeout(seconds or self._settings.provider_call_seconds),
             self._client.stream(method, path, **rest) as response,
         ):
             body = bytearray()

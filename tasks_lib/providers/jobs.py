@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from functools import partial
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -14,18 +18,28 @@ from tasks_lib import database
 from tasks_lib.errors import ConflictError, DatabaseError
 from tasks_lib.providers.base import Status
 from tasks_lib.queue import Lease
+from tasks_lib.queue.listening import Bell, Listener
+
+logger = logging.getLogger(__name__)
 
 ERROR_TEXT_LIMIT = 2_000
+STORE_AGAIN_SECONDS = 1.0
+JOB_LISTENER = Listener("unitask_provider_jobs")
 UNIQUE_VIOLATION = "23505"
 
 
 @dataclass(frozen=True)
 class Job:
-    """One job at a provider. `age` is in seconds; `fresh` says that it was entered just now, and by the caller."""
+    """One job at a provider. `age` is in seconds; `fresh` says that it was entered just now, and by the caller.
+
+    `account` is who pays for it there: the service (`fal`), or a user (`fal/<id>`) with the key in `sealed_key`.
+    """
 
     id: UUID
     key: str
     provider: str
+    account: str
+    sealed_key: str | None
     model: str
     state: str
     job_id: str | None
@@ -107,11 +121,76 @@ def end(job_id: UUID, state: str, status: Status | None = None, error: str | Non
     )
 
 
-def pause(provider: str, seconds: float) -> None:
-    """Keep all workers from submitting to a provider for a while; the longest pause counts."""
-    database.call("pause_provider", p_provider=provider, p_seconds=seconds)
+def pause(account: str, seconds: float) -> None:
+    """Keep all workers from submitting with an account for a while; the longest pause counts."""
+    database.call("pause_provider", p_account=account, p_seconds=seconds)
 
 
-def unwanted(limit: int, again_seconds: float) -> list[dict[str, Any]]:
-    """Rows of jobs that run for tasks which have ended, to be cancelled by the caller."""
-    return database.call("unwanted_provider_jobs", p_limit=limit, p_again_seconds=again_seconds)
+@dataclass(frozen=True)
+class Unwanted:
+    """A job that runs for a task which has ended; the fields are those of `Job`."""
+
+    id: UUID
+    provider: str
+    account: str
+    sealed_key: str | None
+    model: str
+    job_id: str | None
+
+
+def unwanted(limit: int, again_seconds: float, providers: Sequence[str]) -> list[Unwanted]:
+    """Jobs to be cancelled by the caller, who has keys for these providers."""
+    rows = database.call(
+        "unwanted_provider_jobs", p_limit=limit, p_again_seconds=again_seconds, p_providers=list(providers)
+    )
+    return [Unwanted(**row) for row in rows]
+
+
+def sealed_key(account: str) -> str | None:
+    """The key of a user's account, as they have given it; None for the service's own account."""
+    key: str | None = database.scalar("provider_key", p_account=account)
+    return key
+
+
+def ring(account: str, job_id: str) -> bool:
+    """Wake whoever waits for a job; whether the account has such a job."""
+    return bool(database.scalar("ring_provider_job", p_account=account, p_job_id=job_id))
+
+
+def settle_unknown(task_id: UUID, *, paid: bool) -> int:
+    """Settle the hold of a task whose jobs had an unknown outcome, as a person found it; answer how many jobs.
+
+    Raises `ConflictError` when there is no such job, or the task has not ended.
+    """
+    return int(database.scalar("settle_unknown_job", p_task_id=task_id, p_paid=paid))
+
+
+class JobBell(Bell):
+    """Rings when a webhook has come for a job. Every worker hears of all jobs and keeps those that it waits for."""
+
+    def __init__(self) -> None:
+        super().__init__(JOB_LISTENER)
+
+    def ring(self, word: str) -> None:
+        """Wake whoever waits for the job of this id."""
+        if word in self._events:
+            super().ring(word)
+
+    @contextmanager
+    def expecting(self, word: str) -> Iterator[None]:
+        """Keep rings for a job from here on."""
+        self._event(word)
+        try:
+            yield
+        finally:
+            del self._events[word]
+
+
+async def persist(write: partial[None]) -> None:
+    """Store what a provider said, through an outage of the database: it is not known again otherwise."""
+    while True:
+        try:
+            return await asyncio.to_thread(write)
+        except DatabaseError as error:
+            logger.warning("%s waits for the database: %s", write.func.__name__, error)
+            await asyncio.sleep(STORE_AGAIN_SECONDS)

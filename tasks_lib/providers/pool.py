@@ -13,29 +13,21 @@ import tempfile
 import time
 from collections.abc import Coroutine, Sequence
 from contextlib import AsyncExitStack
-from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
-from uuid import UUID
 
 from tasks_lib import storage
-from tasks_lib.errors import (
-    ConflictError,
-    DatabaseError,
-    LeaseLostError,
-    ProviderError,
-    RateLimitError,
-    TaskError,
-    UnknownOutcomeError,
-)
+from tasks_lib.errors import DatabaseError, LeaseLostError, ProviderError, TaskError
 from tasks_lib.media.stitch import stitch
 from tasks_lib.media.video import probe
 from tasks_lib.providers import files, jobs
-from tasks_lib.providers.base import Adapter, Status, Work
-from tasks_lib.providers.http import Ambiguous, Downloads, Http, ResultGone
-from tasks_lib.providers.jobs import Job
+from tasks_lib.providers.base import Status, Work
+from tasks_lib.providers.clients import Client, Clients
+from tasks_lib.providers.http import Downloads, ResultGone
+from tasks_lib.providers.jobs import Job, JobBell, Unwanted, persist
 from tasks_lib.providers.routing import providers, route
+from tasks_lib.providers.submission import Submission, unknown
 from tasks_lib.queue import ClaimedTask, Output, Progress
 from tasks_lib.queue.worker import Report
 from tasks_lib.settings import Settings, get_settings
@@ -49,36 +41,37 @@ SWEPT_AT_ONCE = 20
 # The pause between two looks at a job: a fraction of its age, so that no result waits longer than that.
 PAUSE_OF_AGE = 0.2
 MOST_GROWTH = 20
+# Where webhooks come, looks are for those that got lost.
+WITH_WEBHOOKS = 4
 # A report costs a transaction: so many per cent further, or other words.
 WORTH_REPORTING = 1.0
-# Clocks of providers are not ours.
-CLOCK_MARGIN = timedelta(seconds=60)
-SUBMISSIONS = 3
-STORE_AGAIN_SECONDS = 1.0
 
 
 class ProviderPool:
-    """All providers that have a key, for one event loop. Use it as a context; `execute` is what a `Worker` wants."""
+    """Everything at providers, for one event loop. Use it as a context; `execute` is what a `Worker` wants."""
 
     def __init__(self, settings: Settings | None = None) -> None:
         self._settings = settings or get_settings()
-        self._providers = providers(self._settings)
-        self._http: dict[str, Http] = {}
+        self._limits = providers(self._settings)
+        self._clients = Clients(self._settings)
         self._downloads = Downloads(self._settings)
+        self._bell = JobBell()
         self._stack = AsyncExitStack()
+        self._helpers: list[asyncio.Task[None]] = []
         self._sweep_now = asyncio.Event()
         self._unfinished: set[asyncio.Future[Any]] = set()
 
     async def __aenter__(self) -> Self:
-        for name, provider in self._providers.items():
-            if provider.key is not None and provider.key.get_secret_value():
-                self._http[name] = await self._stack.enter_async_context(provider.http(self._settings))
-        await self._stack.enter_async_context(self._downloads)
-        self._sweeper = asyncio.create_task(self._sweep_for_ever())
+        for context in (self._clients, self._downloads):
+            await self._stack.enter_async_context(context)
+        self._helpers.append(asyncio.create_task(self._sweep_for_ever()))
+        if self._settings.webhook_url:
+            self._helpers.append(asyncio.create_task(self._bell.listen()))
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self._sweeper.cancel()
+        for helper in self._helpers:
+            helper.cancel()
         # A submission that is under way is seen through: its answer names a job that must not be lost.
         await asyncio.gather(*self._unfinished, return_exceptions=True)
         await self._stack.aclose()
@@ -90,7 +83,6 @@ class ProviderPool:
         task was handed back.
         """
         served = route(task.task_type, self._settings)
-        self._client(served.provider)
         works = served.works(task.params)
         with tempfile.TemporaryDirectory(prefix="unitask-api-") as folder:
             paths = [Path(folder) / f"part_{i:03d}" for i in range(len(works))]
@@ -111,7 +103,7 @@ class ProviderPool:
         self, task: ClaimedTask, part: int, provider: str, work: Work, path: Path, report: Report
     ) -> dict[str, Any]:
         """One job from its submission, or from where an earlier holder left it, to its file at `path`."""
-        limits = self._providers[provider]
+        limits = self._limits[provider]
         job, wait = await asyncio.to_thread(
             jobs.begin,
             task.lease,
@@ -123,15 +115,16 @@ class ProviderPool:
         )
         if job is None:
             raise LeaseLostError(f"{provider} has no room; the task was handed back for about {wait:.0f} seconds")
-        began = time.monotonic() - job.age
-        http, adapter = self._client(job.provider)
-        job_id = job.job_id
         if job.state == "unknown":
-            raise _unknown(job)
-        if job_id is None:
+            raise unknown(job)
+        began = time.monotonic() - job.age
+        client = await self._client(job)
+        with self._bell.expecting(str(job.id)):
             # Shielded: whatever ends the task meanwhile, the id in the answer is stored.
-            job_id = await self._shielded(self._submit(http, adapter, job, work, task.project_id))
-        status = await self._wait(http, adapter, job, job_id, began, task, report)
+            job_id = job.job_id or await self._shielded(
+                Submission(client, job, work, task.project_id, self._webhook(job), self._settings).run()
+            )
+            status = await self._wait(client, job, job_id, began, task, report)
         if status.state != "succeeded":
             await asyncio.to_thread(jobs.end, job.id, status.state, status)
             raise ProviderError(
@@ -146,68 +139,35 @@ class ProviderPool:
             await asyncio.to_thread(jobs.end, job.id, "lost", None, str(error))
             raise
         if status.seconds is None and status.cost is None:
-            status = await self._late_cost(http, adapter, job, job_id, status)
+            status = await self._late_cost(client, job, job_id, status)
         return {"name": job.provider, "model": job.model, "job_id": job_id, "seconds": status.seconds}
 
-    async def _submit(self, http: Http, adapter: Adapter, job: Job, work: Work, project_id: UUID) -> str:
-        """Submit a job once and store the provider's id of it. Raises `UnknownOutcomeError` when that is uncertain."""
-        reason = "" if job.fresh else "the worker that submitted it was lost before the answer came"
-        began = time.monotonic() - job.age
-        for _ in range(SUBMISSIONS):
-            job_id = None
-            try:
-                ready = await asyncio.to_thread(files.reachable, work, project_id)
-                if reason:
-                    job_id = await self._find(http, adapter, job, ready, began)
-            except Ambiguous:
-                break
-            except TaskError as error:
-                if not reason:
-                    await self._persist(partial(jobs.end, job.id, "failed", None, str(error)))
-                raise
-            try:
-                if job_id is None:
-                    began = time.monotonic()
-                    job_id = await adapter.submit(http, ready, job.key, None)
-                await self._persist(partial(jobs.submitted, job, job_id))
-            except (Ambiguous, ConflictError) as error:
-                reason = str(error)
-                continue
-            except TaskError as error:
-                # It was turned away: there is no job.
-                if isinstance(error, RateLimitError):
-                    await self._persist(partial(jobs.pause, job.provider, error.retry_after))
-                await self._persist(partial(jobs.end, job.id, "failed", None, str(error)))
-                raise
-            return job_id
-        await self._persist(partial(jobs.end, job.id, "unknown", None, reason))
-        raise _unknown(job, reason)
+    async def _client(self, job: Job) -> Client:
+        try:
+            return self._clients.of(job.account, job.sealed_key)
+        except TaskError as error:
+            if job.fresh:
+                await persist(partial(jobs.end, job.id, "failed", None, str(error)))
+            raise
 
-    async def _find(self, http: Http, adapter: Adapter, job: Job, work: Work, began: float) -> str | None:
-        """The job of a submission whose answer is lost; None only when it is certain that it never arrived."""
-        # Until then its sender may still be at it, and the provider's list may lag.
-        settled = began + 2 * self._settings.provider_call_seconds
-        while True:
-            age = timedelta(seconds=time.monotonic() - began) + CLOCK_MARGIN
-            known = await asyncio.to_thread(jobs.known_ids, job.provider, age.total_seconds() + 3600)
-            found = await adapter.find(http, work, await asyncio.to_thread(jobs.now) - age, known)
-            if found is not None or time.monotonic() > settled:
-                return found
-            await asyncio.sleep(min(2.0, self._settings.provider_call_seconds / 4))
+    def _webhook(self, job: Job) -> str | None:
+        base = self._settings.webhook_url
+        return f"{base.rstrip('/')}/webhooks/{job.account}" if base else None
 
     async def _wait(
-        self, http: Http, adapter: Adapter, job: Job, job_id: str, began: float, task: ClaimedTask, report: Report
+        self, client: Client, job: Job, job_id: str, began: float, task: ClaimedTask, report: Report
     ) -> Status:
-        """Look at a job, less and less often, until it has ended or has taken too long."""
-        first = self._settings.provider_poll_seconds
+        """Look at a job when its webhook comes, and less and less often, until it has ended or has taken too long."""
+        patience = WITH_WEBHOOKS if self._settings.webhook_url else 1
+        first = patience * self._settings.provider_poll_seconds
         # Before the worker's own deadline, which would leave the job running.
         limit = min(self._settings.provider_job_seconds, 0.9 * task.deadline_seconds)
         told = Progress(-WORTH_REPORTING)
         if job.fresh:
-            await asyncio.sleep(first)
+            await self._bell.wait(str(job.id), first)
         while True:
             try:
-                status = await adapter.status(http, job.model, job_id)
+                status = await client.adapter.status(client.http, job.model, job_id)
             except TaskError as error:
                 if not error.retryable:
                     raise
@@ -223,12 +183,12 @@ class ProviderPool:
             message = f"{job.provider}: {status.message or 'running'}"
             if message != told.message or percent >= told.percent + WORTH_REPORTING:
                 report(told := Progress(percent, message=message))
-            await asyncio.sleep(min(max(first, PAUSE_OF_AGE * spent), MOST_GROWTH * first))
+            await self._bell.wait(str(job.id), min(max(first, patience * PAUSE_OF_AGE * spent), MOST_GROWTH * first))
 
-    async def _late_cost(self, http: Http, adapter: Adapter, job: Job, job_id: str, status: Status) -> Status:
+    async def _late_cost(self, client: Client, job: Job, job_id: str, status: Status) -> Status:
         """Some say what a job took only after its result; a result is not held up for it."""
         try:
-            later = await adapter.status(http, job.model, job_id)
+            later = await client.adapter.status(client.http, job.model, job_id)
         except TaskError:
             return status
         await asyncio.to_thread(jobs.end, job.id, "succeeded", later)
@@ -249,28 +209,21 @@ class ProviderPool:
 
     async def sweep(self) -> None:
         """Cancel what runs at providers for tasks that have ended; it is asked again until the job has ended too."""
-        rows = await asyncio.to_thread(jobs.unwanted, SWEPT_AT_ONCE, CANCEL_AGAIN_SECONDS)
-        await asyncio.gather(*(self._cancel(row) for row in rows if row["provider"] in self._http))
+        found = await asyncio.to_thread(jobs.unwanted, SWEPT_AT_ONCE, CANCEL_AGAIN_SECONDS, self._clients.served)
+        await asyncio.gather(*map(self._cancel, found))
 
-    async def _cancel(self, row: dict[str, Any]) -> None:
-        http, adapter = self._client(row["provider"])
-        job_id, model = row["job_id"], row["model"]
+    async def _cancel(self, job: Unwanted) -> None:
         try:
-            if job_id is None:
+            if job.job_id is None:
                 reason = "its task ended while the answer to its submission was awaited"
-                return await asyncio.to_thread(jobs.end, row["id"], "unknown", None, reason)
-            await adapter.cancel(http, model, job_id)
-            status = await adapter.status(http, model, job_id)
+                return await asyncio.to_thread(jobs.end, job.id, "unknown", None, reason)
+            client = self._clients.of(job.account, job.sealed_key)
+            await client.adapter.cancel(client.http, job.model, job.job_id)
+            status = await client.adapter.status(client.http, job.model, job.job_id)
             if status.state != "running":
-                await asyncio.to_thread(jobs.end, row["id"], status.state, status)
+                await asyncio.to_thread(jobs.end, job.id, status.state, status)
         except TaskError as error:
-            logger.warning("cannot cancel %s's job %s for the moment: %s", row["provider"], job_id, error)
-
-    def _client(self, provider: str) -> tuple[Http, Adapter]:
-        found = self._providers[provider]
-        if provider not in self._http:
-            found.http(self._settings)
-        return self._http[provider], found.adapter
+            logger.warning("cannot cancel %s's job %s for the moment: %s", job.provider, job.job_id, error)
 
     async def _shielded(self, work: Coroutine[Any, Any, str]) -> str:
         doing = asyncio.ensure_future(work)
@@ -283,22 +236,6 @@ class ProviderPool:
         if not doing.cancelled() and (error := doing.exception()):
             logger.info("a submission ended: %s", error)
         self._sweep_now.set()
-
-    async def _persist(self, write: partial[None]) -> None:
-        """Through an outage of the database: what the provider said is not known again otherwise."""
-        while True:
-            try:
-                return await asyncio.to_thread(write)
-            except DatabaseError as error:
-                logger.warning("%s waits for the database: %s", write.func.__name__, error)
-                await asyncio.sleep(STORE_AGAIN_SECONDS)
-
-
-def _unknown(job: Job, reason: str | None = None) -> UnknownOutcomeError:
-    return UnknownOutcomeError(
-        f"nobody knows whether {job.provider} took the job {job.key}{f' ({reason})' if reason else ''}: look there; "
-        "the credits stay held, and `unitask retry` submits it once more"
-    )
 
 
 async def _together(parts: Sequence[Coroutine[Any, Any, dict[str, Any]]]) -> list[dict[str, Any]]:

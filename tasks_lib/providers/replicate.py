@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import base64
+import hmac
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import Any, ClassVar
 
-from tasks_lib.errors import ProviderError
-from tasks_lib.providers.base import State, Status, Work, in_path, number
+from tasks_lib.errors import AuthenticationError, ProviderError
+from tasks_lib.providers.base import State, Status, Work, in_path, named_job, number, require_recent
 from tasks_lib.providers.http import Ambiguous, Answer, Http
 
 _STATES: dict[Any, State] = {
@@ -38,6 +42,12 @@ class Replicate:
         answer = await http.submit(path, body, headers={"Idempotency-Key": key}, params={})
         _refuse(answer, "the submission")
         return in_path(answer.fields.get("id"))
+
+    async def upload(self, http: Http, path: Path, kind: str) -> str | None:
+        """POST /v1/files, the file as `content`; it is kept there for a day."""
+        answer = await http.upload("/v1/files", "content", path, kind)
+        _refuse(answer, "the file")
+        return str(answer.fields["urls"]["get"])
 
     async def find(self, http: Http, work: Work, since: datetime, taken: set[str]) -> str | None:
         """The newest predictions, page by page, back to `since`; a job is known by its model and its input."""
@@ -80,6 +90,25 @@ class Replicate:
         answer = await http.request("POST", f"/v1/predictions/{in_path(job_id)}/cancel")
         if answer.status not in (404, 409, 422):
             _refuse(answer, "the cancellation")
+
+    async def signing_keys(self, http: Http) -> Sequence[str]:
+        """GET /v1/webhooks/default/secret: one for the whole account."""
+        answer = await http.request("GET", "/v1/webhooks/default/secret")
+        _refuse(answer, "the secret of its webhooks")
+        return [str(answer.fields["key"])]
+
+    def job_of(self, keys: Sequence[str], headers: Mapping[str, str], body: bytes) -> str:
+        """HMAC-SHA256 over `id.timestamp.body`, in base64: https://replicate.com/docs/topics/webhooks/verify-webhook."""
+        timestamp = headers.get("webhook-timestamp", "")
+        require_recent(timestamp)
+        signed = f"{headers.get('webhook-id', '')}.{timestamp}.".encode() + body
+        given = [word.partition(",")[2].encode() for word in headers.get("webhook-signature", "").split()]
+        for key in keys:
+            secret = base64.b64decode(key.removeprefix("whsec_"))
+            expected = base64.b64encode(hmac.digest(secret, signed, "sha256"))
+            if any(hmac.compare_digest(expected, signature) for signature in given):
+                return named_job(body, "id")
+        raise AuthenticationError("the webhook's signature is not replicate's")
 
 
 def _is_of(row: dict[str, Any], work: Work) -> bool:

@@ -1,4 +1,4 @@
-"""Which provider serves which task type, by the settings, and which setting is missing where none can."""
+"""Which provider serves which task type, by the settings."""
 
 from __future__ import annotations
 
@@ -8,13 +8,11 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from tasks_lib.errors import ProviderError, TaskValidationError
+from tasks_lib.errors import ProviderError
 from tasks_lib.providers.base import Adapter, Work
 from tasks_lib.providers.fal import Fal
-from tasks_lib.providers.http import Http
 from tasks_lib.providers.replicate import Replicate
 from tasks_lib.providers.requests import BUILDS, Build, works
-from tasks_lib.serving import ENGINE
 from tasks_lib.settings import Settings
 
 
@@ -30,11 +28,16 @@ class Provider:
     concurrency: int
     per_minute: int
 
-    def http(self, settings: Settings) -> Http:
-        """A client of it. Raises `ProviderError` that names the setting when there is no key."""
-        if self.key is None or not self.key.get_secret_value():
+    @property
+    def has_key(self) -> bool:
+        """Whether the service has an account there."""
+        return self.key is not None and bool(self.key.get_secret_value())
+
+    def require_key(self) -> SecretStr:
+        """The service's own key. Raises `ProviderError` that names the setting when there is none."""
+        if self.key is None or not self.has_key:
             raise ProviderError(f"{self.adapter.name} needs a key: set {self.key_setting}")
-        return Http(self.url, self.key, self.scheme, settings)
+        return self.key
 
 
 def providers(settings: Settings) -> dict[str, Provider]:
@@ -50,7 +53,15 @@ def providers(settings: Settings) -> dict[str, Provider]:
             s.replicate_concurrency,
             s.replicate_per_minute,
         ),
-        "fal": Provider(Fal(), s.fal_url, s.fal_key, "UNITASK_FAL_KEY", "Key", s.fal_concurrency, s.fal_per_minute),
+        "fal": Provider(
+            Fal(s.fal_jwks_url),
+            s.fal_url,
+            s.fal_key,
+            "UNITASK_FAL_KEY",
+            "Key",
+            s.fal_concurrency,
+            s.fal_per_minute,
+        ),
     }
 
 
@@ -78,19 +89,3 @@ def route(task_type: str, settings: Settings) -> Route:
             f"UNITASK_PROVIDERS gives `{task_type}` to `{chosen}`; it can be served by {', '.join(able)}"
         )
     return Route(chosen, able[chosen], model or None)
-
-
-def require_served(task_type: str, settings: Settings) -> None:
-    """Refuse a type that no worker could serve. Raises `TaskValidationError` that names the setting that is missing.
-
-    Known only where workers and creators share one machine and its settings, which is what the embedded Postgres
-    means; elsewhere the workers have the keys, and say so when they lack one.
-    """
-    if settings.database_url or task_type not in BUILDS or settings.providers.get(task_type, "").startswith(ENGINE):
-        return
-    try:
-        provider = providers(settings)[route(task_type, settings).provider]
-        if provider.key is None or not provider.key.get_secret_value():
-            raise ProviderError(f"`{task_type}` is served by {provider.adapter.name}: set {provider.key_setting}")
-    except ProviderError as error:
-        raise TaskValidationError(str(error), "task_type") from None

@@ -25,10 +25,9 @@ LINGER_SECONDS = 0.5
 class Bell:
     """Rings for every wake-up on the channel, with its word; a waiter that comes late has polling to fall back on."""
 
-    channel = CHANNEL
-
-    def __init__(self) -> None:
+    def __init__(self, listener: Listener | None = None) -> None:
         self._events: dict[str, asyncio.Event] = {}
+        self._listener = listener or LISTENER
 
     def ring(self, word: str) -> None:
         """Wake whoever waits for this word."""
@@ -46,7 +45,7 @@ class Bell:
     async def listen(self) -> None:
         """Ring at every notification until cancelled."""
         loop = asyncio.get_running_loop()
-        with LISTENER.heard(lambda word: loop.call_soon_threadsafe(self.ring, word)):
+        with self._listener.heard(lambda word: loop.call_soon_threadsafe(self.ring, word)):
             await asyncio.Event().wait()
 
     def _event(self, word: str) -> asyncio.Event:
@@ -54,12 +53,13 @@ class Bell:
 
 
 class Listener:
-    """The one ear of a process: a thread that lives while somebody wants to hear.
+    """The one ear of a process for a channel: a thread that lives while somebody wants to hear.
 
     An idle LISTEN holds no snapshot, so it does not stop vacuum.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, channel: str = CHANNEL) -> None:
+        self._channel = channel
         self._lock = threading.Lock()
         self._rings: list[Callable[[str], object]] = []
         self._listening = False
@@ -83,7 +83,7 @@ class Listener:
         while self._is_needed():
             try:
                 with psycopg.connect(_conninfo(), autocommit=True) as connection:
-                    connection.execute(f"LISTEN {CHANNEL}")
+                    connection.execute(f"LISTEN {self._channel}")
                     while self._is_needed():
                         for notification in connection.notifies(timeout=LINGER_SECONDS, stop_after=1):
                             self._ring(notification.payload)

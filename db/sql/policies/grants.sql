@@ -9,9 +9,9 @@ DECLARE
     v_tables CONSTANT text[] := ARRAY[
         'users', 'user_api_tokens', 'rate_limits', 'projects', 'shots', 'task_types', 'tasks', 'task_dependencies',
         'task_progress', 'task_events', 'generations', 'generation_variants', 'shot_generations', 'credit_ledger',
-        'workers', 'task_templates', 'provider_jobs', 'provider_pauses'];
+        'workers', 'task_templates', 'provider_jobs', 'provider_pauses', 'provider_keys'];
     v_for_gateway CONSTANT text[] := ARRAY['create_tasks', 'count_call', 'cancel_task', 'cancel_batch', 'retry_task',
-        'balance'];
+        'balance', 'ring_provider_job', 'provider_key'];
     v_for_worker CONSTANT text[] := ARRAY[
         'claim_tasks', 'heartbeat', 'report_progress', 'complete_task', 'fail_task', 'return_task', 'plant_children',
         'cancel_held',
@@ -54,7 +54,8 @@ BEGIN
     EXECUTE format('GRANT SELECT ON %1$I.users, %1$I.projects, %1$I.shots, %1$I.task_types, %1$I.tasks,
         %1$I.task_dependencies, %1$I.task_progress, %1$I.task_events, %1$I.generations, %1$I.generation_variants,
         %1$I.shot_generations, %1$I.credit_ledger, %1$I.workers, %1$I.user_api_tokens TO unitask_gateway', v_home);
-    EXECUTE format('GRANT SELECT, INSERT, UPDATE, DELETE ON %I.task_templates TO unitask_gateway', v_home);
+    EXECUTE format('GRANT SELECT, INSERT, UPDATE, DELETE ON %1$I.task_templates, %1$I.provider_keys TO unitask_gateway',
+                   v_home);
     EXECUTE format('GRANT UPDATE (last_used_at) ON %I.user_api_tokens TO unitask_gateway', v_home);
 
     -- Who works, how long the queue is, and what became of the tasks whose runs are shown: no parameters, and no users.

@@ -39,6 +39,7 @@ BEGIN
             ('workers', NULL),
             ('provider_jobs', NULL),
             ('provider_pauses', NULL),
+            ('provider_keys', NULL),
             ('projects', v_mine),
             ('tasks', v_mine),
             ('credit_ledger', v_mine),

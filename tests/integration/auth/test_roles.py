@@ -22,7 +22,7 @@ CHANGED: dict[str, set[str]] = {
     "unitask_reader": set(),
 }
 """The tables that a role may change without one of our functions."""
-OF_THE_OWNER = {"add_reader", "prune_events", "prune_tasks"}
+OF_THE_OWNER = {"add_reader", "prune_events", "prune_tasks", "settle_unknown_job"}
 """What operators and maintenance call, as the owner."""
 WORK = {
     "claim_tasks",
@@ -101,6 +101,8 @@ def test_gateway_creates_and_cancels_and_claims_nothing(owner: Owner) -> None:
             "cancel_batch",
             "retry_task",
             "balance",
+            "provider_key",
+            "ring_provider_job",
         }
         rows = f'[{{"task_type": "travel_segment", "project_id": "{owner.project_id}"}}]'
         create = sa.text("SELECT task_id FROM unitask.create_tasks(CAST(:rows AS jsonb))")

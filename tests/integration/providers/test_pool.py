@@ -15,8 +15,8 @@ from db import tables
 from tasks_lib import cancel_task, create_task, database, get_task, retry_task, storage
 from tasks_lib.errors import TaskValidationError
 from tasks_lib.media.video import probe
+from tasks_lib.providers.keys import require_served
 from tasks_lib.providers.pool import ProviderPool
-from tasks_lib.providers.routing import require_served
 from tasks_lib.providers.simulator import Simulator
 from tasks_lib.settings import Settings, get_settings
 from tests.conftest import Owner
@@ -188,13 +188,15 @@ def test_key_appears_nowhere_when_calls_fail_in_many_ways(
             assert not [row for (row,) in rows if KEY in row], table.name
 
 
-def test_creation_names_the_setting_when_no_key_is_set() -> None:
+def test_creation_names_the_setting_when_no_key_is_set(owner: Owner) -> None:
     alone = Settings(database_url="", fal_key=None, replicate_token=None)
     with pytest.raises(TaskValidationError, match="UNITASK_FAL_KEY"):
-        require_served("qwen_image", alone)
+        require_served("qwen_image", owner.user_id, alone)
     with pytest.raises(TaskValidationError, match="replicate, fal"):
-        require_served("magic_edit", alone.model_copy(update={"providers": {"magic_edit": "elsewhere"}}))
-    require_served("qwen_image", alone.model_copy(update={"database_url": "postgresql://far.example/unitask"}))
+        require_served("magic_edit", owner.user_id, alone.model_copy(update={"providers": {"magic_edit": "elsewhere"}}))
+    require_served(
+        "qwen_image", owner.user_id, alone.model_copy(update={"database_url": "postgresql://far.example/unitask"})
+    )
 
 
 def test_worker_names_the_setting_when_it_has_no_key(
@@ -213,7 +215,14 @@ def test_unwanted_jobs_are_left_alone_when_their_provider_has_no_key_here(
     del owner
     monkeypatch.delenv("UNITASK_FAL_KEY")
     get_settings.cache_clear()
-    orphan = {"provider": "fal", "model": "a/model", "key": "of a task that is gone", "run": 1, "life": 0}
+    orphan = {
+        "provider": "fal",
+        "account": "fal",
+        "model": "a/model",
+        "key": "of a task that is gone",
+        "run": 1,
+        "life": 0,
+    }
     with database.transaction() as connection:
         connection.execute(sa.insert(tables.provider_jobs).values(**orphan, state="running", job_id="job 1"))
 

@@ -7,80 +7,23 @@ Faults are set in Python (`Simulator.fault`) or by `POST /_sim/faults` with the 
 from __future__ import annotations
 
 import asyncio
-import io
+import hashlib
 import json
-import tempfile
 import threading
 import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from datetime import UTC, datetime
-from functools import cache
-from http import HTTPStatus
-from pathlib import Path
-from typing import Any, Literal
-from urllib.parse import parse_qs, urlsplit
+from typing import Any
 
-import numpy as np
-from PIL import Image
+from tasks_lib.providers.simulator.books import Call, Fault, Order, SimJob
+from tasks_lib.providers.simulator.results import file_answer
+from tasks_lib.providers.simulator.webhooks import Webhooks
+from tasks_lib.providers.simulator.wire import Answer, Request, json_answer, read, write
 
-from tasks_lib.media.video import write_video
-
-Call = Literal["submit", "status", "answer", "file", "cancel", "list"]
-Fault = Literal[
-    "429", "500", "401", "slow_headers", "slow_body", "cut", "cut_before", "html", "gone", "lost", "never", "failed"
-]
 PAGE = 100
-
-
-@dataclass
-class SimJob:
-    """One job as the provider's books have it."""
-
-    id: str
-    dialect: str
-    model: str
-    input: dict[str, Any]
-    key: str
-    webhook: str | None
-    created: float
-    ends: float
-    cancelled: bool = False
-    failed: bool = False
-    looks: int = 0
-
-    @property
-    def running(self) -> bool:
-        """Whether it is being worked on, and so paid for."""
-        return not self.cancelled and time.time() < self.ends
-
-
-@dataclass
-class _Order:
-    call: Call
-    kind: Fault
-    times: int
-    seconds: float | None
-    prompt: str | None
-
-
-@dataclass
-class _Request:
-    method: str
-    path: str
-    query: dict[str, list[str]]
-    headers: dict[str, str]
-    body: bytes
-
-
-@dataclass
-class _Answer:
-    status: int
-    body: bytes
-    kind: str = "application/json"
-    headers: dict[str, str] = field(default_factory=dict)
 
 
 class Simulator:
@@ -94,7 +37,11 @@ class Simulator:
         self.calls: list[tuple[str, str]] = []
         self._most: dict[str, int] = {}
         self.url = ""
-        self._orders: list[_Order] = []
+        self.uploads: list[int] = []
+        """How many bytes each uploaded file had, with the form around it."""
+        self.webhooks = Webhooks()
+        self._orders: list[Order] = []
+        self._telling: set[asyncio.Task[None]] = set()
 
     def fault(
         self, call: Call, kind: Fault, times: int = 1, seconds: float | None = None, prompt: str | None = None
@@ -103,7 +50,7 @@ class Simulator:
 
         With `prompt`, only at calls about jobs that were submitted with that prompt.
         """
-        self._orders.append(_Order(call, kind, times, seconds, prompt))
+        self._orders.append(Order(call, kind, times, seconds, prompt))
 
     def most(self, dialect: str) -> int:
         """How many jobs of a dialect have been running at once at the most."""
@@ -113,14 +60,14 @@ class Simulator:
         """Serve one connection."""
         try:
             with suppress(ConnectionError, asyncio.IncompleteReadError):
-                while await self._answer(await _read(reader), writer):
+                while await self._answer(await read(reader), writer):
                     pass
         finally:
             writer.close()
             with suppress(ConnectionError):
                 await writer.wait_closed()
 
-    async def _answer(self, request: _Request, writer: asyncio.StreamWriter) -> bool:
+    async def _answer(self, request: Request, writer: asyncio.StreamWriter) -> bool:
         """Answer one request, or cut the connection and say so by False."""
         call = _call_of(request)
         order = self._next(call, self._prompt(request))
@@ -130,17 +77,17 @@ class Simulator:
         answer = self._turn_away(order) or self._serve(request, order)
         if order and order.kind == "cut":
             return False
-        await _write(writer, answer, order)
+        await write(writer, answer, order)
         return True
 
-    def _prompt(self, request: _Request) -> str | None:
+    def _prompt(self, request: Request) -> str | None:
         if _call_of(request) == "submit":
             body = json.loads(request.body)
             return str(body.get("input", body).get("prompt"))
         named = (self.jobs.get(part.partition(".")[0]) for part in request.path.split("/"))
         return next((str(job.input.get("prompt")) for job in named if job), None)
 
-    def _next(self, call: Call | None, prompt: str | None) -> _Order | None:
+    def _next(self, call: Call | None, prompt: str | None) -> Order | None:
         for order in self._orders:
             if order.call == call and order.times and order.prompt in (None, prompt):
                 order.times -= 1
@@ -148,42 +95,70 @@ class Simulator:
         return None
 
     @staticmethod
-    def _turn_away(order: _Order | None) -> _Answer | None:
+    def _turn_away(order: Order | None) -> Answer | None:
         if order is None or order.kind not in ("429", "500", "gone", "html"):
             return None
         if order.kind == "html":
-            return _Answer(200, b"<html><body>We will be back soon.</body></html>", "text/html")
+            return Answer(200, b"<html><body>We will be back soon.</body></html>", "text/html")
         status = {"429": 429, "500": 500, "gone": 404}[order.kind]
         wait = {} if order.kind != "429" or order.seconds is None else {"Retry-After": f"{order.seconds:g}"}
-        return _Answer(status, b'{"detail": "on command"}', headers=wait)
+        return Answer(status, b'{"detail": "on command"}', headers=wait)
 
-    def _serve(self, request: _Request, order: _Order | None) -> _Answer:
+    def _serve(self, request: Request, order: Order | None) -> Answer:
         parts = request.path.strip("/").split("/")
         if parts[0] == "_sim":
             return self._control(request)
         if parts[0] == "files":
-            return _file(parts[-1])
+            return file_answer(parts[-1])
+        if parts[0] == ".well-known":
+            return json_answer(self.webhooks.jwks)
         if not request.headers.get("authorization") or (order and order.kind == "401"):
             # Unkind, and seen in the wild.
-            return _json({"detail": f"no access with {request.headers.get('authorization')}"}, 401)
+            return json_answer({"detail": f"no access with {request.headers.get('authorization')}"}, 401)
         dialect = self._replicate if parts[0] == "v1" else self._fal
         return dialect(request, parts, order)
 
-    def _control(self, request: _Request) -> _Answer:
+    def _control(self, request: Request) -> Answer:
         if request.method == "POST":
             self.fault(**json.loads(request.body))
-        return _json([asdict(job) for job in self.jobs.values()])
+        return json_answer([asdict(job) for job in self.jobs.values()])
 
-    def _new(self, request: _Request, dialect: str, model: str, given: dict[str, Any], webhook: str | None) -> SimJob:
+    def _new(self, request: Request, dialect: str, model: str, given: dict[str, Any], webhook: str | None) -> SimJob:
         now = time.time()
         key = request.headers.get("idempotency-key", "")
-        job = SimJob(uuid.uuid4().hex, dialect, model, given, key, webhook, now, now + self.latency)
+        account = hashlib.sha256(request.headers["authorization"].encode()).hexdigest()[:8]
+        job = SimJob(uuid.uuid4().hex, dialect, model, given, key, account, webhook, now, now + self.latency)
         self.jobs[job.id] = job
+        if webhook:
+            telling = asyncio.get_running_loop().create_task(self._tell(job, webhook))
+            self._telling.add(telling)
+            telling.add_done_callback(self._telling.discard)
         running = sum(other.running and other.dialect == dialect for other in self.jobs.values())
         self._most[dialect] = max(running, self.most(dialect))
         return job
 
-    def _looked_at(self, job_id: str, order: _Order | None) -> SimJob | None:
+    async def _tell(self, job: SimJob, address: str) -> None:
+        """Send a job's webhook when it has ended."""
+        begun = self._news(job)
+        while job.running:  # noqa: ASYNC110  its end may be put off, and nothing signals it
+            await asyncio.sleep(min(max(0.01, job.ends - time.time()), 0.2))
+        order = self._next("webhook", str(job.input.get("prompt")))
+        kind = order.kind if order else ""
+        if kind == "lost":
+            return
+        # Out of order: the news of its beginning, which is late.
+        news = [self._news(job)] * (2 if kind == "twice" else 1) + [begun] * (kind == "out_of_order")
+        for body in news:
+            await self.webhooks.deliver(job, address, body)
+
+    def _news(self, job: SimJob) -> dict[str, Any]:
+        if job.dialect == "replicate":
+            return self._prediction(job)
+        payload = self._result(job) if not (job.running or job.cancelled or job.failed) else None
+        ids = {"request_id": job.id, "gateway_request_id": job.id}
+        return {**ids, "status": "OK" if payload else "ERROR", "payload": payload}
+
+    def _looked_at(self, job_id: str, order: Order | None) -> SimJob | None:
         job = self.jobs.get(job_id)
         if job is None or (order and order.kind == "lost"):
             return None
@@ -194,24 +169,31 @@ class Simulator:
         job.looks += not job.running
         return job
 
-    def _replicate(self, request: _Request, parts: list[str], order: _Order | None) -> _Answer:
+    def _replicate(self, request: Request, parts: list[str], order: Order | None) -> Answer:
         if request.method == "POST" and parts[-1] == "predictions":
             body = json.loads(request.body)
             model = body.get("version") or "/".join(parts[2:4])
             job = self._new(request, "replicate", model, body["input"], body.get("webhook"))
-            return _json(self._prediction(job), 201)
+            return json_answer(self._prediction(job), 201)
         if request.method == "GET" and parts[-1] == "predictions":
             start = int(request.query.get("cursor", ["0"])[0])
             rows = sorted(self.jobs.values(), key=lambda job: -job.created)[start : start + PAGE]
             following = f"{self.url}/v1/predictions?cursor={start + PAGE}" if len(rows) == PAGE else None
-            return _json({"results": [self._prediction(job) for job in rows], "next": following})
+            return json_answer({"results": [self._prediction(job) for job in rows], "next": following})
+        if parts[1] == "webhooks":
+            return json_answer({"key": self.webhooks.secret})
+        if parts[1] == "files":
+            self.uploads.append(len(request.body))
+            return json_answer(
+                {"id": "upload", "urls": {"get": f"{self.url}/files/upload-{len(self.uploads)}.png"}}, 201
+            )
         cancel = parts[-1] == "cancel"
         found = self._looked_at(parts[2], order)
         if found is None:
-            return _json({"detail": "not found"}, 404)
+            return json_answer({"detail": "not found"}, 404)
         if cancel:
             found.cancelled = found.cancelled or found.running
-        return _json(self._prediction(found))
+        return json_answer(self._prediction(found))
 
     def _prediction(self, job: SimJob) -> dict[str, Any]:
         state = (
@@ -230,29 +212,33 @@ class Simulator:
             "metrics": {"predict_time": self.latency} if told else {},
         }
 
-    def _fal(self, request: _Request, parts: list[str], order: _Order | None) -> _Answer:
+    def _fal(self, request: Request, parts: list[str], order: Order | None) -> Answer:
         if request.method == "POST":
             job = self._new(
                 request, "fal", "/".join(parts), json.loads(request.body), request.query.get("fal_webhook", [None])[0]
             )
-            return _json({"request_id": job.id, "status": "IN_QUEUE", "queue_position": 0})
+            return json_answer({"request_id": job.id, "status": "IN_QUEUE", "queue_position": 0})
         found = self._looked_at(parts[parts.index("requests") + 1], order)
         if found is None:
-            return _json({"detail": "Request not found"}, 404)
+            return json_answer({"detail": "Request not found"}, 404)
         if parts[-1] == "cancel":
             word, status = ("CANCELLATION_REQUESTED", 202) if found.running else ("ALREADY_COMPLETED", 400)
             found.cancelled = found.cancelled or found.running
-            return _json({"status": word}, status)
+            return json_answer({"status": word}, status)
         if parts[-1] == "status":
             told = not found.running and found.looks > self.late_cost
             cancelled = {"error": "Request cancelled", "error_type": "request_cancelled"} if found.cancelled else {}
             word = "IN_PROGRESS" if found.running else "COMPLETED"
-            return _json({"status": word, "metrics": {"inference_time": self.latency} if told else {}, **cancelled})
+            return json_answer(
+                {"status": word, "metrics": {"inference_time": self.latency} if told else {}, **cancelled}
+            )
         if found.running or found.cancelled or found.failed:
-            return _json({"detail": [{"msg": "made to fail", "loc": ["body"]}]}, 422)
-        key = "video" if _is_film(found) else "images"
-        output: Any = {"url": self._output(found)}
-        return _json({key: output if key == "video" else [output]})
+            return json_answer({"detail": [{"msg": "made to fail", "loc": ["body"]}]}, 422)
+        return json_answer(self._result(found))
+
+    def _result(self, job: SimJob) -> dict[str, Any]:
+        output = {"url": self._output(job)}
+        return {"video": output} if _is_film(job) else {"images": [output]}
 
     def _output(self, job: SimJob) -> str:
         return f"{self.url}/files/{job.id}.{'mp4' if _is_film(job) else 'png'}"
@@ -282,9 +268,9 @@ async def _close(server: asyncio.Server) -> None:
     await asyncio.gather(*others, return_exceptions=True)
 
 
-def _call_of(request: _Request) -> Call | None:
+def _call_of(request: Request) -> Call | None:
     last = request.path.rstrip("/").rsplit("/", 1)[-1]
-    if request.path.startswith("/_sim"):
+    if request.path.startswith(("/_sim", "/.well-known", "/v1/webhooks", "/v1/files")):
         return None
     if request.path.startswith("/files"):
         return "file"
@@ -299,56 +285,3 @@ def _call_of(request: _Request) -> Call | None:
 
 def _is_film(job: SimJob) -> bool:
     return "video" in job.model or "animate" in job.model
-
-
-def _json(value: Any, status: int = 200) -> _Answer:
-    return _Answer(status, json.dumps(value).encode())
-
-
-def _file(name: str) -> _Answer:
-    return _Answer(200, _clip(), "video/mp4") if name.endswith(".mp4") else _Answer(200, _picture(), "image/png")
-
-
-@cache
-def _picture() -> bytes:
-    buffer = io.BytesIO()
-    pixels = np.random.default_rng(7).integers(0, 255, (64, 64, 3), dtype=np.uint8)
-    Image.fromarray(pixels).save(buffer, format="PNG")
-    return buffer.getvalue()
-
-
-@cache
-def _clip() -> bytes:
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "clip.mp4"
-        frames = (np.full((64, 64, 3), 20 * i, np.uint8) for i in range(9))
-        write_video(path, frames, 16, lossless=False)
-        return path.read_bytes()
-
-
-async def _read(reader: asyncio.StreamReader) -> _Request:
-    head = await reader.readuntil(b"\r\n\r\n")
-    first, *lines = head.decode("latin-1").split("\r\n")
-    method, target, _ = first.split(" ", 2)
-    headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines if line)}
-    body = await reader.readexactly(int(headers.get("content-length", 0)))
-    url = urlsplit(target)
-    return _Request(method, url.path, parse_qs(url.query), headers, body)
-
-
-async def _write(writer: asyncio.StreamWriter, answer: _Answer, order: _Order | None) -> None:
-    slow = order.seconds or 5.0 if order and order.kind.startswith("slow") else 0.0
-    if order and order.kind == "slow_headers":
-        await asyncio.sleep(slow)
-    headers = {"Content-Type": answer.kind, "Content-Length": str(len(answer.body)), **answer.headers}
-    lines = [f"HTTP/1.1 {answer.status} {HTTPStatus(answer.status).phrase}", *(f"{n}: {v}" for n, v in headers.items())]
-    writer.write("\r\n".join([*lines, "", ""]).encode())
-    if order and order.kind == "slow_body":
-        for byte in answer.body[:-1]:
-            writer.write(bytes([byte]))
-            await writer.drain()
-            await asyncio.sleep(slow / len(answer.body))
-        writer.write(answer.body[-1:])
-    else:
-        writer.write(answer.body)
-    await writer.drain()
