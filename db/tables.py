@@ -42,6 +42,8 @@ metadata = MetaData(
 CREDITS = Numeric(14, 6)
 # Written as Postgres gives it back, so that a comparison of schemas sees no difference.
 QUEUE_TIME = "(created_at AT TIME ZONE 'UTC'::text) - priority::double precision * '00:01:00'::interval"
+# The shot that a task was asked for: a leaf's parameter, or an orchestrator's placement.
+SHOT_OF_TASK = "COALESCE(params ->> 'shot_id'::text, placement ->> 'shot_id'::text)"
 
 
 def _id() -> Column[object]:
@@ -233,6 +235,15 @@ tasks = Table(
     Index("ix_tasks_claimed", "run_type", "hosted", "claimed_at", postgresql_where=text("claimed_at IS NOT NULL")),
     Index("ix_tasks_leased", "leased_until", postgresql_where=text("status = 'Processing'")),
     Index("ix_tasks_project", "project_id", text("created_at DESC"), text("id DESC")),
+    # A list of what waits or failed reads past no completed one.
+    Index(
+        "ix_tasks_incomplete",
+        "project_id",
+        text("created_at DESC"),
+        text("id DESC"),
+        postgresql_where=text("status <> 'Complete'"),
+    ),
+    Index("ix_tasks_shot", text(SHOT_OF_TASK), postgresql_where=text(f"{SHOT_OF_TASK} IS NOT NULL")),
     Index("ix_tasks_batch", "batch_id", postgresql_where=text("batch_id IS NOT NULL")),
     # Rows are updated often while few; room on the page keeps those updates out of the indexes.
     postgresql_with={"fillfactor": "80"},
@@ -340,6 +351,7 @@ generation_variants = Table(
     Column("media", JSONB),
     _time("created_at", now=True),
     UniqueConstraint("generation_id", "task_id"),
+    Index("ix_generation_variants_task_id", "task_id"),
     Index(
         "uq_generation_variants_primary",
         "generation_id",

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
         create_replicate_upscale_task,
         create_travel_between_images_task,
     )
+    from tasks_lib.results import Batch, Step, TaskTree, get_batch, get_history, get_tree, media_url
     from tasks_lib.templates import (
         create_task_from_template,
         create_template,
@@ -95,6 +96,7 @@ _HOMES = {
         "create_replicate_upscale_task",
         "create_travel_between_images_task",
     ),
+    "tasks_lib.results": ("Batch", "Step", "TaskTree", "get_batch", "get_history", "get_tree", "media_url"),
     "tasks_lib.templates": (
         "create_task_from_template",
         "create_template",
@@ -114,11 +116,14 @@ _HOMES = {
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "Batch",
     "Dependency",
     "Event",
+    "Step",
     "Task",
     "TaskCreated",
     "TaskRequest",
+    "TaskTree",
     "cancel_batch",
     "cancel_task",
     "create_annotated_image_edit_task",
@@ -140,12 +145,16 @@ __all__ = [
     "expand_array_to_count",
     "generate_run_id",
     "generate_task_id",
+    "get_batch",
+    "get_history",
     "get_task",
     "get_template",
+    "get_tree",
     "last_event_id",
     "list_dead_letters",
     "list_tasks",
     "list_templates",
+    "media_url",
     "resolve_project_resolution",
     "retry_task",
     "upload_media",

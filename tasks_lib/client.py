@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -22,6 +22,7 @@ from tasks_lib.queue import leases, wakeup
 from tasks_lib.settings import get_settings
 
 MAX_UPLOAD_BYTES = 2 << 30
+_SIMPLE: sa.ColumnClause[Any] = sa.literal_column("'simple'::regconfig")
 
 Token = str | SecretStr | None
 
@@ -41,6 +42,7 @@ class Task:
     priority: int
     parent_task_id: UUID | None
     child_key: str | None
+    batch_id: UUID | None
     attempt: int
     max_attempts: int
     output_location: str | None
@@ -70,6 +72,11 @@ class Task:
         """Where the output lies, as an fsspec URL."""
         return storage.url(self.output_location) if self.output_location else None
 
+    @property
+    def cursor(self) -> str:
+        """Its place in lists, for the page `after` it."""
+        return f"{self.created_at.isoformat()}_{self.id}"
+
 
 def get_task(task_id: UUID | str, *, token: Token = None) -> Task:
     """One task. Raises `NotFoundError` for a missing one and for one of somebody else."""
@@ -79,25 +86,48 @@ def get_task(task_id: UUID | str, *, token: Token = None) -> Task:
 def list_tasks(
     *,
     project_id: UUID | str | None = None,
-    status: str | None = None,
+    status: str | Sequence[str] | None = None,
     task_type: str | None = None,
+    batch_id: UUID | str | None = None,
     parent_task_id: UUID | str | None = None,
+    shot_id: UUID | str | None = None,
+    created_after: datetime | None = None,
+    created_before: datetime | None = None,
+    text: str | None = None,
+    after: str | None = None,
     limit: int = 50,
     token: Token = None,
 ) -> list[Task]:
-    """The caller's tasks, newest first; children of a parent in the order of their creation."""
+    """The caller's tasks, newest first; those of one parent or batch in the order of their creation.
+
+    `text` are words of the parameters, as one types them into a web search. The next page is what comes `after` the
+    `cursor` of this page's last task: whatever is created meanwhile, it skips and repeats nothing.
+    """
+    caller = authenticate(token)
     t = tables.tasks
-    filters = []
-    if project_id is not None:
-        filters.append(t.c.project_id == to_id(project_id))
+    ids = {t.c.project_id: project_id, t.c.batch_id: batch_id, t.c.parent_task_id: parent_task_id}
+    filters = [column == to_id(value) for column, value in ids.items() if value is not None]
+    if shot_id is not None:
+        filters.append(sa.literal_column(tables.SHOT_OF_TASK) == str(to_id(shot_id)))
     if status is not None:
-        filters.append(t.c.status == status)
+        filters.append(t.c.status.in_([status] if isinstance(status, str) else list(status)))
     if task_type is not None:
         filters.append(t.c.task_type == task_type)
-    if parent_task_id is not None:
-        filters.append(t.c.parent_task_id == to_id(parent_task_id))
-    order = [t.c.created_at, t.c.child_key] if parent_task_id is not None else [t.c.created_at.desc(), t.c.id.desc()]
-    return _select(authenticate(token), *filters, order=order, limit=limit)
+    if created_after is not None:
+        filters.append(t.c.created_at >= created_after)
+    if created_before is not None:
+        filters.append(t.c.created_at < created_before)
+    if text is not None:
+        words = sa.func.jsonb_to_tsvector(_SIMPLE, t.c.params, sa.literal_column("""'["string"]'::jsonb"""))
+        filters.append(words.op("@@", is_comparison=True)(sa.func.websearch_to_tsquery(_SIMPLE, text)))
+    oldest_first = batch_id is not None or parent_task_id is not None
+    place = sa.tuple_(t.c.created_at, t.c.id)
+    if after is not None:
+        filters.append(place > _place(after) if oldest_first else place < _place(after))
+    order = [t.c.created_at, t.c.id] if oldest_first else [t.c.created_at.desc(), t.c.id.desc()]
+    if not (oldest_first or project_id or shot_id):
+        filters = [t.c.id.in_(_newest_of_each_project(caller, filters, order, limit))]
+    return select_tasks(caller, *filters, order=order, limit=limit)
 
 
 def list_dead_letters(*, project_id: UUID | str | None = None, limit: int = 50, token: Token = None) -> list[Task]:
@@ -114,7 +144,7 @@ def list_dead_letters(*, project_id: UUID | str | None = None, limit: int = 50, 
     ]
     if project_id is not None:
         filters.append(t.c.project_id == to_id(project_id))
-    return _select(authenticate(token), *filters, order=[t.c.finished_at.desc(), t.c.id], limit=limit)
+    return select_tasks(authenticate(token), *filters, order=[t.c.finished_at.desc(), t.c.id], limit=limit)
 
 
 def cancel_task(task_id: UUID | str, *, reason: str = "cancelled by its owner", token: Token = None) -> list[UUID]:
@@ -201,13 +231,16 @@ def _of_lease(task: sa.FromClause, progress: sa.FromClause) -> sa.ColumnElement[
 
 
 def _require(caller: Caller, task_id: UUID | str) -> Task:
-    found = _select(caller, tables.tasks.c.id == to_id(task_id))
+    found = select_tasks(caller, tables.tasks.c.id == to_id(task_id))
     if not found:
         raise NotFoundError(f"there is no task {task_id}")
     return found[0]
 
 
-def _select(caller: Caller, *filters: sa.ColumnElement[bool], order: Any = (), limit: int = 1) -> list[Task]:
+def select_tasks(
+    caller: Caller, *filters: sa.ColumnElement[bool], order: Any = (), limit: int | None = 1
+) -> list[Task]:
+    """The caller's tasks that pass these filters, on the columns of `tasks`."""
     t, p, progress = tables.tasks, tables.projects, tables.task_progress
     child = t.alias("child")
     child_progress = progress.alias("child_progress")
@@ -247,6 +280,25 @@ def _remaining(row: dict[str, Any], typical: Mapping[tuple[str, str | None], flo
     if elapsed is None:
         return None
     return eta.remaining_seconds(float(elapsed), row["percent"] / 100, typical.get((row["task_type"], model)))
+
+
+def _newest_of_each_project(
+    caller: Caller, filters: Sequence[sa.ColumnElement[bool]], order: Sequence[Any], limit: int
+) -> sa.Select[tuple[UUID]]:
+    """What a page over all projects can be made of: each project's own page, by that project's part of the index."""
+    t, p = tables.tasks, tables.projects.alias("mine")
+    own = sa.select(t.c.id).where(t.c.project_id == p.c.id, *filters).order_by(*order).limit(limit)
+    page = own.correlate(p).lateral()
+    statement = sa.select(page.c.id).select_from(p.join(page, sa.true()))
+    return statement if caller.is_service else statement.where(p.c.user_id == caller.user_id)
+
+
+def _place(cursor: str) -> sa.Tuple:
+    try:
+        created_at, _, id_ = cursor.partition("_")
+        return sa.tuple_(sa.literal(datetime.fromisoformat(created_at)), sa.literal(UUID(id_)))
+    except ValueError:
+        raise TaskValidationError(f"`after` must be the `cursor` of a task, not {cursor!r}", "after") from None
 
 
 def to_id(value: UUID | str) -> UUID:

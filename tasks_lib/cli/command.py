@@ -8,7 +8,7 @@ from importlib.metadata import entry_points
 import typer
 from rich.text import Text
 
-from tasks_lib.cli import batches, dead, models, providers, retention, tasks, templates, tokens, types
+from tasks_lib.cli import batches, dead, models, providers, results, retention, tasks, templates, tokens, types
 from tasks_lib.cli.output import errors
 from tasks_lib.errors import TaskError
 from tasks_lib.masking import mask_logs
@@ -19,7 +19,7 @@ app = typer.Typer(
     help="Media work: people get tables and live bars, programs `--output json`.",
     pretty_exceptions_enable=False,
 )
-for part in (tasks.app, batches.app, dead.app, models.app, providers.app, retention.app):
+for part in (tasks.app, batches.app, dead.app, models.app, providers.app, results.app, retention.app):
     app.add_typer(part)
 app.add_typer(types.app, name="types")
 app.add_typer(templates.app, name="templates")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from datetime import datetime
 from typing import Annotated, Any
 
 import typer
@@ -68,15 +69,34 @@ def watch(
 @app.command("list")
 def list_(
     project: ProjectOption = None,
-    status: Annotated[str | None, typer.Option(help="Pending, Processing, Complete, Failed or Cancelled")] = None,
+    status: Annotated[
+        list[str] | None, typer.Option(help="Pending, Processing, Complete, Failed or Cancelled; may be repeated")
+    ] = None,
     task_type: Annotated[str | None, typer.Option("--type", help="only this type")] = None,
+    batch: Annotated[str | None, typer.Option(help="only what one call created")] = None,
     parent: Annotated[str | None, typer.Option(help="only children of this task")] = None,
+    shot: Annotated[str | None, typer.Option(help="only what was asked for in this shot")] = None,
+    since: Annotated[datetime | None, typer.Option(help="only what was created at this time or later")] = None,
+    until: Annotated[datetime | None, typer.Option(help="only what was created before this time")] = None,
+    text: Annotated[str | None, typer.Option(help="only with these words in the parameters")] = None,
+    after: Annotated[str | None, typer.Option(help="the next page: the cursor that the last one ended with")] = None,
     limit: Annotated[int, typer.Option(min=1, max=1000)] = 20,
     output: OutputOption = Output.table,
 ) -> None:
-    """List tasks, newest first."""
+    """List tasks, newest first; those of a batch or parent in their order."""
     tasks = client.list_tasks(
-        project_id=project, status=status, task_type=task_type, parent_task_id=parent, limit=limit
+        project_id=project,
+        status=status,
+        task_type=task_type,
+        batch_id=batch,
+        parent_task_id=parent,
+        shot_id=shot,
+        # A time without a zone is this machine's.
+        created_after=since and since.astimezone(),
+        created_before=until and until.astimezone(),
+        text=text,
+        after=after,
+        limit=limit,
     )
     if output is Output.json:
         return print_json([_as_dict(task) for task in tasks])
@@ -90,7 +110,10 @@ def list_(
             f"{task.created_at:%Y-%m-%d %H:%M:%S}",
             Text(task.error_message or task.output_location or ""),
         )
-    return console.print(table)
+    console.print(table)
+    if len(tasks) == limit:
+        console.print(f"more: --after {tasks[-1].cursor}", highlight=False, soft_wrap=True)
+    return None
 
 
 @app.command()
@@ -130,7 +153,7 @@ def retry(task_id: Annotated[str, typer.Argument(help="id of a task")], output: 
 
 
 def _as_dict(task: client.Task) -> dict[str, Any]:
-    return {**dataclasses.asdict(task), "output_url": task.output_url}
+    return {**dataclasses.asdict(task), "output_url": task.output_url, "cursor": task.cursor}
 
 
 def _print_end(task: client.Task) -> None:
