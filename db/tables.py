@@ -154,6 +154,8 @@ task_types = Table(
     Column("is_active", Boolean, server_default=text("true")),
     Column("billing_type", Text, nullable=False, server_default=text("'per_second'")),
     Column("unit_cost", Numeric(10, 6)),
+    # The owner has set the price in this row: what the code declares no longer counts; see own_prices.sql.
+    Column("own_price", Boolean, nullable=False, server_default=text("false")),
     Column("tool_type", Text),
     Column("content_type", Text),
     Column("max_attempts", Integer, nullable=False, server_default=text("3")),
@@ -204,6 +206,8 @@ tasks = Table(
     Column("result", JSONB),
     Column("error_kind", Text),
     Column("error_message", Text),
+    # Frozen at creation, see billing/cost.py; what was inserted without one costs nothing.
+    Column("price", JSONB),
     Column("cost", CREDITS),
     # Where Prefect shows it: the run that hosts an orchestrator, the task run that executed a leaf.
     Column("flow_run_id", UUID(as_uuid=True)),
@@ -385,12 +389,31 @@ credit_ledger = Table(
     Column("amount", CREDITS, nullable=False),
     # How often retry_task had brought the task back: each life holds and settles once.
     Column("life", Integer, nullable=False, server_default=text("0")),
+    # What budgets count by: rows of tasks that are gone keep their project, and a hold and its end count together.
+    _ref("project_id", "projects.id", ondelete="SET NULL", nullable=True),
+    _time("held_at", now=True),
     _json("details"),
     _time("created_at", now=True),
     UniqueConstraint("task_id", "kind", "life"),
     CheckConstraint("kind IN ('grant', 'hold', 'capture', 'release', 'refund')", name="kind"),
     CheckConstraint("CASE WHEN kind = 'hold' THEN amount <= 0 ELSE amount >= 0 END", name="sign"),
     Index("ix_credit_ledger_user_id", "user_id", "id"),
+    Index("ix_credit_ledger_held_at", "user_id", "held_at", postgresql_where=text("kind <> 'grant'")),
+)
+
+# The most that a user may spend in a day, week or month (UTC), in all or in one project; see require_credits.sql.
+credit_budgets = Table(
+    "credit_budgets",
+    metadata,
+    _id(),
+    _ref("user_id", "users.id", ondelete="CASCADE"),
+    _ref("project_id", "projects.id", ondelete="CASCADE", nullable=True),
+    Column("period", Text, nullable=False),
+    Column("amount", CREDITS, nullable=False),
+    _time("created_at", now=True),
+    UniqueConstraint("user_id", "project_id", "period", postgresql_nulls_not_distinct=True),
+    CheckConstraint("period IN ('day', 'week', 'month')", name="period"),
+    CheckConstraint("amount >= 0", name="amount"),
 )
 
 workers = Table(

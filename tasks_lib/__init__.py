@@ -25,7 +25,7 @@ if TYPE_CHECKING:
         expand_array_to_count,
         generate_run_id,
         generate_task_id,
-        resolve_project_resolution,
+        quote,
         validate_required_fields,
     )
     from tasks_lib.events import Event
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
         create_replicate_upscale_task,
         create_travel_between_images_task,
     )
+    from tasks_lib.resolution import resolve_project_resolution
     from tasks_lib.results import Batch, Step, TaskTree, get_batch, get_history, get_tree, media_url
     from tasks_lib.templates import (
         create_task_from_template,
@@ -79,7 +80,7 @@ _HOMES = {
         "expand_array_to_count",
         "generate_run_id",
         "generate_task_id",
-        "resolve_project_resolution",
+        "quote",
         "validate_required_fields",
     ),
     "tasks_lib.events": ("Event",),
@@ -96,6 +97,7 @@ _HOMES = {
         "create_replicate_upscale_task",
         "create_travel_between_images_task",
     ),
+    "tasks_lib.resolution": ("resolve_project_resolution",),
     "tasks_lib.results": ("Batch", "Step", "TaskTree", "get_batch", "get_history", "get_tree", "media_url"),
     "tasks_lib.templates": (
         "create_task_from_template",
@@ -155,6 +157,7 @@ __all__ = [
     "list_tasks",
     "list_templates",
     "media_url",
+    "quote",
     "resolve_project_resolution",
     "retry_task",
     "upload_media",

@@ -11,7 +11,6 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from decimal import Decimal
 from functools import cache
 from typing import Any, Literal
 from uuid import UUID, uuid4
@@ -21,17 +20,18 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from tasks_lib import database, deployment_client, storage
 from tasks_lib.auth import Caller, authenticate, limits, require_project
 from tasks_lib.auth.callers import Project
-from tasks_lib.billing.cost import hold_for
+from tasks_lib.billing.cost import Quote, Terms
+from tasks_lib.billing.terms import load_terms
 from tasks_lib.errors import NotFoundError, Refusal, TaskValidationError
 from tasks_lib.labels import generate_run_id, generate_task_id
-from tasks_lib.params.base import Resolution, field_path
+from tasks_lib.params.base import field_path
 from tasks_lib.params.lists import expand_array_to_count
 from tasks_lib.params.references import references
-from tasks_lib.params.resolution import ASPECT_RATIOS, DEFAULT_ASPECT_RATIO
-from tasks_lib.planning.children import Child
+from tasks_lib.pricing import leaves_of, price_of
 from tasks_lib.providers.keys import require_served
 from tasks_lib.queue import ClaimedTask, leases, wakeup
 from tasks_lib.queue.summon import summon
+from tasks_lib.resolution import resolution_of
 from tasks_lib.serving import default_model, require_engine
 from tasks_lib.settings import get_settings
 from tasks_lib.types.base import Preparation, Prepared, TaskParams, TaskType
@@ -47,7 +47,7 @@ __all__ = [
     "generate_run_id",
     "generate_task_id",
     "plant_children",
-    "resolve_project_resolution",
+    "quote",
     "store",
     "validate",
     "validate_required_fields",
@@ -94,6 +94,8 @@ class TaskCreated:
     status: str
     task_type: str
     created: bool
+    quote: Quote | None = None
+    """What it will cost. One that comes by a deployment says nothing here: ask for its `quote` before."""
     batch: tuple[UUID, ...] = ()
     """All tasks of a call that may make several, in order."""
 
@@ -181,6 +183,24 @@ def validate(requests: Sequence[TaskRequest | Mapping[str, Any]]) -> list[ValidR
     return valid
 
 
+def quote(
+    task_type: str,
+    params: Mapping[str, Any] | BaseModel,
+    *,
+    project_id: UUID | str,
+    token: str | SecretStr | None = None,
+) -> Quote:
+    """What a task would cost, in credits; nothing is stored. Raises what `create_task` raises for the same request.
+
+    It is what `create_task` answers and freezes as long as the owner does not change the price meanwhile.
+    """
+    caller = authenticate(token)
+    caller.require("tasks:create")
+    valid = validate([{"task_type": task_type, "params": params, "project_id": project_id}])
+    (row,) = _rows(valid, caller)
+    return Quote.of(row["price"])
+
+
 def store(valid: Sequence[ValidRequest], caller: Caller, *, claimable_after: float = 0) -> list[TaskCreated]:
     """Authorise, prepare and insert validated requests for a caller, and wake the workers.
 
@@ -188,22 +208,25 @@ def store(valid: Sequence[ValidRequest], caller: Caller, *, claimable_after: flo
     """
     caller.require("tasks:create")
     limits.count_create(caller, len(valid))
-    projects = {id_: require_project(caller, id_) for id_ in {item.request.project_id for item in valid}}
-    _require_uploads(valid)
     common = {"run_after_seconds": claimable_after, "batch_id": str(uuid4()) if len(valid) > 1 else None}
-    rows = [{**_row(item, projects[item.request.project_id]), **common} for item in valid]
+    rows = [{**row, **common} for row in _rows(valid, caller)]
     answers = database.call("create_tasks", p_rows=json.dumps(rows), p_enforce_credits=get_settings().credits_enforced)
     woken = {answer["run_type"] for answer in answers if answer["created"]}
     wakeup.notify(woken)
     summon(woken)
     return [
-        TaskCreated(answer["task_id"], answer["status"], item.request.task_type, answer["created"])
+        TaskCreated(
+            answer["task_id"], answer["status"], item.task_type.name, answer["created"], Quote.of(answer["price"])
+        )
         for item, answer in zip(valid, answers, strict=True)
     ]
 
 
 def plant_children(task: ClaimedTask) -> None:
-    """Plan a claimed orchestrator and insert its children; those that an earlier host planted are adopted."""
+    """Plan a claimed orchestrator and insert its children; those that an earlier host planted are adopted.
+
+    Their prices were frozen with the orchestrator's own.
+    """
     declared = get_task_type(task.task_type)
     assert declared.plan is not None, f"{task.task_type} plans nothing"
     children = declared.plan(task.params, task.placement)
@@ -219,29 +242,11 @@ def plant_children(task: ClaimedTask) -> None:
                 "child_key": child.key,
                 "placement": child.placement,
                 "model": child.model or default_model(child.task_type, get_settings()),
-                "hold": str(_hold(_leaves(get_task_type(child.task_type), child.params, child.placement))),
                 "depends_on": [{"index": index[key]} for key in child.after],
             }
             for child in children
         ],
     )
-
-
-@dataclass(frozen=True)
-class ProjectResolution:
-    """A size in pixels, WIDTHxHEIGHT, and where it came from: an aspect ratio, or `custom`."""
-
-    resolution: str
-    aspect_ratio: str
-
-
-def resolve_project_resolution(
-    project_id: UUID | str, custom_resolution: str | None = None, *, token: str | SecretStr | None = None
-) -> ProjectResolution:
-    """The size that a request gets: its own if it has one, else the one of its project's aspect ratio."""
-    caller = authenticate(token)
-    caller.require("tasks:read")
-    return _resolution(require_project(caller, _uuid(project_id, "project_id")), custom_resolution)
 
 
 def validate_required_fields(params: Mapping[str, Any], required_fields: Sequence[str]) -> None:
@@ -291,14 +296,21 @@ def _request(given: Mapping[str, Any]) -> TaskRequest:
         raise TaskValidationError(f"`{path}`: {detail['msg']}", path) from None
 
 
-def _row(item: ValidRequest, project: Project) -> dict[str, Any]:
+def _rows(valid: Sequence[ValidRequest], caller: Caller) -> list[dict[str, Any]]:
+    projects = {id_: require_project(caller, id_) for id_ in {item.request.project_id for item in valid}}
+    _require_uploads(valid)
+    terms = load_terms(task_types())
+    return [_row(item, projects[item.request.project_id], terms) for item in valid]
+
+
+def _row(item: ValidRequest, project: Project, terms: Mapping[str, Terms]) -> dict[str, Any]:
     settings = get_settings()
     require_served(item.task_type.name, project.user_id, settings)
     prepared: Prepared = item.task_type.prepare(
-        item.params, Preparation(project.id, lambda custom: _resolution(project, custom).resolution)
+        item.params, Preparation(project.id, lambda custom: resolution_of(project, custom).resolution)
     )
     model = prepared.model or default_model(item.task_type.name, settings)
-    leaves = _leaves(item.task_type, prepared.params, prepared.placement, model)
+    leaves = leaves_of(item.task_type, prepared.params, prepared.placement, model)
     for leaf in leaves:
         require_engine(get_task_type(leaf.task_type), leaf.model, settings)
     return {
@@ -310,27 +322,10 @@ def _row(item: ValidRequest, project: Project) -> dict[str, Any]:
         "placement": prepared.placement,
         "idempotency_key": item.request.idempotency_key,
         "request_hash": item.request_hash,
-        "hold": str(_hold(leaves)),
+        "price": price_of(item.task_type, leaves, terms),
         "references": references(item.params),
         "depends_on": [dependency.model_dump(mode="json") for dependency in item.request.depends_on],
     }
-
-
-def _hold(leaves: Sequence[Child]) -> Decimal:
-    """What a task may cost at the most; a parent costs what its children cost, at their own prices."""
-    types = [get_task_type(leaf.task_type) for leaf in leaves]
-    seconds = [declared.estimate_seconds(leaf.params) for declared, leaf in zip(types, leaves, strict=True)]
-    return sum(map(hold_for, types, seconds), Decimal(0))
-
-
-def _leaves(
-    declared: TaskType[Any], params: dict[str, Any], placement: dict[str, Any] | None, model: str | None = None
-) -> list[Child]:
-    """The work that a task stands for: itself, or that of all its children."""
-    if declared.plan is None:
-        return [Child("", declared.name, params, model=model)]
-    children = declared.plan(params, placement)
-    return [leaf for c in children for leaf in _leaves(get_task_type(c.task_type), c.params, c.placement, c.model)]
 
 
 def _require_uploads(valid: Sequence[ValidRequest]) -> None:
@@ -361,26 +356,3 @@ def _strings(value: Any, path: str = "") -> list[tuple[str, str]]:
     if isinstance(value, list):
         return [pair for i, item in enumerate(value) for pair in _strings(item, f"{path}[{i}]")]
     return []
-
-
-def _resolution(project: Project, custom: str | None) -> ProjectResolution:
-    if custom:
-        return ProjectResolution(_CustomResolution.check(custom), "custom")
-    ratio = project.aspect_ratio if project.aspect_ratio in ASPECT_RATIOS else DEFAULT_ASPECT_RATIO
-    assert ratio is not None
-    return ProjectResolution(ASPECT_RATIOS[ratio], ratio)
-
-
-class _CustomResolution(TaskParams):
-    resolution: Resolution
-
-    @classmethod
-    def check(cls, value: str) -> str:
-        return cls.parse({"resolution": value.strip()}).resolution
-
-
-def _uuid(value: UUID | str, name: str) -> UUID:
-    try:
-        return value if isinstance(value, UUID) else UUID(value)
-    except (ValueError, AttributeError, TypeError):
-        raise TaskValidationError(f"`{name}` must be a UUID, not {value!r}", name) from None

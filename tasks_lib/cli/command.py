@@ -8,7 +8,7 @@ from importlib.metadata import entry_points
 import typer
 from rich.text import Text
 
-from tasks_lib.cli import batches, dead, models, providers, results, retention, tasks, templates, tokens, types
+from tasks_lib.cli import batches, credits, dead, models, providers, results, retention, tasks, templates, tokens, types
 from tasks_lib.cli.output import errors
 from tasks_lib.errors import TaskError
 from tasks_lib.masking import mask_logs
@@ -24,6 +24,7 @@ for part in (tasks.app, batches.app, dead.app, models.app, providers.app, result
 app.add_typer(types.app, name="types")
 app.add_typer(templates.app, name="templates")
 app.add_typer(tokens.app, name="token")
+app.add_typer(credits.app, name="credits")
 
 
 def main() -> None:

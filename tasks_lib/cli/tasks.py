@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tasks_lib import client, creation, monitor
+from tasks_lib.billing.cost import Quote
 from tasks_lib.cli.inputs import ParamsOption, ProjectOption, SetOption, project_or_only, read_params, split
 from tasks_lib.cli.output import Output, OutputOption, console, print_ids, print_json
 from tasks_lib.watch import watch_task
@@ -32,6 +33,7 @@ def create(
     key: Annotated[str | None, typer.Option(help="idempotency key: the same key makes nothing twice")] = None,
     priority: Annotated[int, typer.Option(help="-100 to 100, among your own tasks")] = 0,
     wait: Annotated[bool, typer.Option("--watch", help="stay, and show how it goes")] = False,
+    quote: Annotated[bool, typer.Option("--quote", help="only say what it would cost")] = False,
     output: OutputOption = Output.table,
 ) -> None:
     """Create a task."""
@@ -39,13 +41,17 @@ def create(
     values = read_params(params, set_)
     for name, path in map(split, file or []):
         values.setdefault(name, []).append(client.upload_media(path, project_id=project_id))
+    if quote:
+        return _print_quote(creation.quote(task_type, values, project_id=project_id), output)
     created = creation.create_task(task_type, values, project_id=project_id, idempotency_key=key, priority=priority)
     if output is Output.json:
         print_json(dataclasses.asdict(created))
     else:
-        console.print(f"{created.task_type} [bold]{created.task_id}[/] is {created.status}", highlight=False)
-    if wait:
-        watch(str(created.task_id), output=output)
+        console.print(
+            f"{created.task_type} [bold]{created.task_id}[/] is {created.status}, for {created.quote} credits",
+            highlight=False,
+        )
+    return watch(str(created.task_id), output=output) if wait else None
 
 
 @app.command()
@@ -150,6 +156,12 @@ def cancel(
 def retry(task_id: Annotated[str, typer.Argument(help="id of a task")], output: OutputOption = Output.table) -> None:
     """Run a failed or cancelled task again, with what depends on it."""
     print_ids(client.retry_task(task_id), "will run again", output)
+
+
+def _print_quote(quote: Quote, output: Output) -> None:
+    if output is Output.json:
+        return print_json(dataclasses.asdict(quote))
+    return console.print(f"{quote} credits", highlight=False)
 
 
 def _as_dict(task: client.Task) -> dict[str, Any]:

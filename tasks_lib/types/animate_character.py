@@ -5,6 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Literal
 
+from tasks_lib.billing.cost import CostFactors
 from tasks_lib.params.base import MediaReference, Text
 from tasks_lib.params.lineage import ShotParams
 from tasks_lib.params.model import ModelParams, SeedParams
@@ -51,7 +52,7 @@ TASK_TYPE = TaskType(
     base_cost_per_second=Decimal("0.000001"),
     billing_type="per_unit",
     unit_cost=Decimal("0.20"),
-    cost_factors={"resolution_480p": 0.20, "resolution_720p": 0.40},
+    cost_factors=CostFactors(resolution={"480p": Decimal(1), "720p": Decimal(2)}),
     tool_type="character-animate",
     content_type="video",
 )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Generic, Literal, TypeVar
 from uuid import UUID
 
+from tasks_lib.billing.cost import CostFactors
 from tasks_lib.params.base import ParamGroup
 from tasks_lib.planning.children import Child
 
@@ -64,7 +65,7 @@ class TaskType(Generic[P]):
     unit_cost: Decimal | None = None
     estimate_seconds: Callable[[dict[str, Any]], float] = lambda _: 60.0
     """From stored params: how long it may run, for the hold of a time-priced task."""
-    cost_factors: Mapping[str, Any] = field(default_factory=dict)
+    cost_factors: CostFactors = field(default_factory=CostFactors)
     tool_type: str | None = None
     content_type: Literal["image", "video"] | None = None
     max_attempts: int = 3

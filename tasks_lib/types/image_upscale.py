@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from tasks_lib.queue import Output
 from tasks_lib.types.base import TaskType
-from tasks_lib.types.upscaling import UpscaleParams, prepare
+from tasks_lib.types.upscaling import ENLARGEMENT, UpscaleParams, prepare
 
 if TYPE_CHECKING:
     from tasks_lib.engines.bench import Bench
@@ -37,7 +37,7 @@ TASK_TYPE = TaskType(
     engine_kind="upscale",
     billing_type="per_unit",
     unit_cost=Decimal("0.02"),
-    cost_factors={"resolution": {"2x": 1, "4x": 2, "8x": 4}},
+    cost_factors=ENLARGEMENT,
     tool_type="processing",
     content_type="image",
 )

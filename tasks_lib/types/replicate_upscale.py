@@ -5,7 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 
 from tasks_lib.types.base import TaskType
-from tasks_lib.types.upscaling import UpscaleParams, prepare
+from tasks_lib.types.upscaling import ENLARGEMENT, UpscaleParams, prepare
 
 TASK_TYPE = TaskType(
     name="replicate_upscale",
@@ -18,7 +18,7 @@ TASK_TYPE = TaskType(
     base_cost_per_second=Decimal("0.000001"),
     billing_type="per_unit",
     unit_cost=Decimal("0.02"),
-    cost_factors={"resolution": {"2x": 1, "4x": 2, "8x": 4}},
+    cost_factors=ENLARGEMENT,
     tool_type="processing",
     content_type="image",
 )

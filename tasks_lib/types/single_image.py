@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+from tasks_lib.billing.cost import CostFactors
 from tasks_lib.types import drawing
 from tasks_lib.types.base import TaskType
 from tasks_lib.types.pictures import PictureParams, prepare_picture
@@ -20,10 +21,16 @@ TASK_TYPE = TaskType(
     engine_kind="generate",
     billing_type="per_unit",
     unit_cost=Decimal("0.025"),
-    cost_factors={
-        "resolution": {"512x512": 1, "768x768": 2, "1024x1024": 3, "1536x1536": 5, "2048x2048": 8},
-        "modelType": {"flux-dev": 1, "flux-pro": 2, "flux-schnell": 0.5},
-    },
+    cost_factors=CostFactors(
+        resolution={
+            "512x512": Decimal(1),
+            "768x768": Decimal(2),
+            "1024x1024": Decimal(3),
+            "1536x1536": Decimal(5),
+            "2048x2048": Decimal(8),
+        },
+        model_type={"flux-dev": Decimal(1), "flux-pro": Decimal(2), "flux-schnell": Decimal("0.5")},
+    ),
     tool_type="image-generation",
     content_type="image",
 )

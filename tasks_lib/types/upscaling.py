@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Annotated, Literal
 
 from pydantic import AliasChoices, Field
 
+from tasks_lib.billing.cost import CostFactors
 from tasks_lib.params.base import GenerationId, MediaReference
 from tasks_lib.params.lineage import ShotParams
 from tasks_lib.params.model import ModelParams
 from tasks_lib.types.base import Preparation, Prepared, TaskParams, stored
+
+ENLARGEMENT = CostFactors(resolution={"2x": Decimal(1), "4x": Decimal(2), "8x": Decimal(4)})
+"""What the factor on width and height makes of the price."""
 
 
 class UpscaleParams(ModelParams, ShotParams, TaskParams):

@@ -28,7 +28,6 @@ from tasks_lib.settings import get_settings
 from tasks_lib.types import registry
 from tests.conftest import Owner, make_owner
 from tests.crash.test_kills import ROOT, TRAVEL, make_images
-from tests.races.sessions import LEDGER_FAULTS
 
 T = TypeVar("T")
 POOLS = ("api", "gpu", "gpu")
@@ -126,7 +125,7 @@ class Chaos:
             assert outputs == Counter(row.id for row in leaves if row.status == "Complete"), (
                 "an output is lost or twice there"
             )
-            assert connection.execute(sa.text(LEDGER_FAULTS)).all() == []
+            assert database.call_in(connection, "ledger_faults") == []
             total = connection.execute(sa.select(sa.func.sum(tables.credit_ledger.c.amount))).scalar_one()
             assert total == connection.execute(sa.select(sa.func.unitask.balance(self.owner.user_id))).scalar_one()
             ends = connection.execute(sa.select(t.c.status, sa.func.count()).group_by(t.c.status))

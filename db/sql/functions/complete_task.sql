@@ -15,7 +15,7 @@ BEGIN
         RETURN '{}';
     END IF;
     v_task := unitask.require_lease(p_task_id, p_lease_id);
-    v_cost := coalesce(p_cost, unitask.cost_of(v_task), 0);
+    v_cost := unitask.cost_of(v_task, p_cost);
     UPDATE tasks
     SET status = 'Complete', leased_until = NULL, finished_at = clock_timestamp(), output_location = p_output_location,
         result = p_result, cost = v_cost, error_kind = NULL, error_message = NULL

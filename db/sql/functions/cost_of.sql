@@ -1,10 +1,11 @@
--- What an execution that ends now costs: its unit price, or its type's rate for every second begun since the claim.
-CREATE FUNCTION unitask.cost_of(p_task tasks) RETURNS numeric
+-- What an execution that ends now costs: p_cost, or its frozen price, for time-priced work for every second begun since
+-- the claim; in any case no more than it holds.
+CREATE FUNCTION unitask.cost_of(p_task tasks, p_cost numeric DEFAULT NULL) RETURNS numeric
 LANGUAGE sql STABLE AS $$
-    SELECT CASE y.billing_type
-        WHEN 'per_unit' THEN coalesce(y.unit_cost, 0)
-        ELSE coalesce(y.base_cost_per_second, 0)
-             * ceil(extract(epoch FROM clock_timestamp() - p_task.claimed_at))
-    END
-    FROM task_types y WHERE y.name = p_task.task_type
+    -- `least` passes over a hold that is not there.
+    SELECT least(coalesce(p_cost, (p_task.price ->> 'amount')::numeric * CASE p_task.price ->> 'per'
+            WHEN 'second' THEN greatest(1, ceil(extract(epoch FROM clock_timestamp() - p_task.claimed_at)))
+            ELSE 1
+        END, 0),
+        (SELECT -amount FROM credit_ledger WHERE task_id = p_task.id AND kind = 'hold' AND life = p_task.retries))
 $$;

@@ -1,14 +1,15 @@
 -- Store a batch of tasks: all of them, or none and a list of what was refused.
 --
 -- p_rows is a JSON array; a row has task_type, project_id, params and may have priority, model, placement,
--- parent_task_id, child_key, batch_id, idempotency_key, request_hash, hold (credits), run_after_seconds,
+-- parent_task_id, child_key, batch_id, idempotency_key, request_hash, price (see billing/cost.py; it holds its `high`,
+-- or `hold` if that is given), run_after_seconds,
 -- references: [{field, kind, id}], which are checked and not stored, and
 -- depends_on: [{task_id | index (an earlier row), policy}]. Answers one row for each, in order; `created` is false
 -- where the same idempotency key, or the same child of a parent, was there already.
 --
 -- Refusals come as one exception whose DETAIL is a JSON array of {index, field, kind, message}.
 CREATE FUNCTION unitask.create_tasks(p_rows jsonb, p_enforce_credits boolean DEFAULT false)
-RETURNS TABLE (index integer, task_id uuid, status text, run_type text, created boolean)
+RETURNS TABLE (index integer, task_id uuid, status text, run_type text, price jsonb, created boolean)
 LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
@@ -32,10 +33,10 @@ BEGIN
     ),
     inserted AS (
         INSERT INTO tasks (id, project_id, user_id, task_type, run_type, hosted, params, priority, model, placement,
-                           parent_task_id, child_key, batch_id, idempotency_key, request_hash, max_attempts,
+                           parent_task_id, child_key, batch_id, idempotency_key, request_hash, price, max_attempts,
                            run_after, created_at)
         SELECT id, project_id, user_id, task_type, run_type, hosted, params, priority, model, placement,
-               parent_task_id, child_key, batch_id, idempotency_key, request_hash, max_attempts,
+               parent_task_id, child_key, batch_id, idempotency_key, request_hash, price, max_attempts,
                now() + make_interval(secs => run_after_seconds),
                -- The claim goes by created_at: a microsecond each keeps the batch in its order.
                now() + index * interval '1 microsecond'
@@ -83,7 +84,7 @@ BEGIN
     PERFORM unitask.add_edges(p_rows, v_ids, v_new);
 
     RETURN QUERY
-        SELECT i.ordinality::integer - 1, t.id, t.status, t.run_type, v_new[i.ordinality]
+        SELECT i.ordinality::integer - 1, t.id, t.status, t.run_type, t.price, v_new[i.ordinality]
         FROM unnest(v_ids) WITH ORDINALITY AS i(id) JOIN tasks t ON t.id = i.id
         ORDER BY i.ordinality;
 END $$;

@@ -1,20 +1,20 @@
 -- How a job at a provider ended, as the provider said. An end stands and only gets what it lacked (its cost, its time);
 -- but an unknown one becomes known, and the result of a job that succeeded may turn out to be lost.
--- A task that ended before its job's outcome was known gets its credits settled now.
+-- A task that ended, or was retried, before its job's outcome was known gets the credits of that life settled now.
 CREATE FUNCTION unitask.end_provider_job(
     p_id uuid, p_state text, p_error text DEFAULT NULL, p_seconds double precision DEFAULT NULL,
     p_cost double precision DEFAULT NULL
 ) RETURNS void
 LANGUAGE plpgsql AS $$
 DECLARE
-    v_task uuid;
+    v_job provider_jobs;
 BEGIN
     UPDATE provider_jobs
     SET state = CASE WHEN ended_at IS NULL OR state = 'unknown' OR p_state = 'lost' THEN p_state ELSE state END,
         error = coalesce(error, p_error), ended_at = coalesce(ended_at, clock_timestamp()),
         seconds = coalesce(seconds, p_seconds), cost = coalesce(cost, p_cost::numeric)
     WHERE id = p_id
-    RETURNING task_id INTO v_task;
-    PERFORM unitask.settle_credits(t.id, NULL) FROM tasks t
-    WHERE t.id = v_task AND t.status IN ('Failed', 'Cancelled');
+    RETURNING * INTO v_job;
+    PERFORM unitask.settle_credits(t.id, NULL, v_job.life) FROM tasks t
+    WHERE t.id = v_job.task_id AND (t.retries > v_job.life OR t.status IN ('Failed', 'Cancelled'));
 END $$;

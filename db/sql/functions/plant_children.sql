@@ -1,15 +1,16 @@
 -- Insert the children of an orchestrator, all at once and once: a second host of the same parent adopts them.
--- The parent's hold passes to its children in the same transaction. Whatever the rows say, the children belong to this
--- parent and to its project: its lease gives no right to anything else.
+-- The parent's hold passes to its children in the same transaction, at the prices that were frozen with the parent.
+-- Whatever the rows say, the children belong to this parent and to its project: its lease gives no right to anything else.
 CREATE FUNCTION unitask.plant_children(p_task_id uuid, p_lease_id bigint, p_rows jsonb)
-RETURNS TABLE (index integer, task_id uuid, status text, run_type text, created boolean)
+RETURNS TABLE (index integer, task_id uuid, status text, run_type text, price jsonb, created boolean)
 LANGUAGE plpgsql AS $$
 DECLARE
     v_parent tasks := unitask.require_lease(p_task_id, p_lease_id);
     v_place CONSTANT jsonb := jsonb_build_object('project_id', v_parent.project_id, 'parent_task_id', v_parent.id);
 BEGIN
     PERFORM unitask.settle_credits(p_task_id, NULL);
-    RETURN QUERY SELECT * FROM unitask.create_tasks(
-        (SELECT jsonb_agg(r.value || v_place ORDER BY r.ordinality)
-         FROM jsonb_array_elements(p_rows) WITH ORDINALITY r));
+    RETURN QUERY SELECT * FROM unitask.create_tasks((
+        SELECT jsonb_agg(r.value || v_place || jsonb_strip_nulls(jsonb_build_object(
+            'price', v_parent.price -> 'children' -> (r.value ->> 'child_key'))) ORDER BY r.ordinality)
+        FROM jsonb_array_elements(p_rows) WITH ORDINALITY r));
 END $$;

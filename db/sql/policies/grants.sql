@@ -9,7 +9,7 @@ DECLARE
     v_tables CONSTANT text[] := ARRAY[
         'users', 'user_api_tokens', 'rate_limits', 'projects', 'shots', 'task_types', 'tasks', 'task_dependencies',
         'task_progress', 'task_events', 'generations', 'generation_variants', 'shot_generations', 'credit_ledger',
-        'workers', 'task_templates', 'provider_jobs', 'provider_pauses', 'provider_keys'];
+        'credit_budgets', 'workers', 'task_templates', 'provider_jobs', 'provider_pauses', 'provider_keys'];
     v_for_gateway CONSTANT text[] := ARRAY['create_tasks', 'count_call', 'cancel_task', 'cancel_batch', 'retry_task',
         'balance', 'ring_provider_job', 'provider_key'];
     v_for_worker CONSTANT text[] := ARRAY[
@@ -70,5 +70,6 @@ BEGIN
     EXECUTE format('GRANT SELECT ON %1$I.projects, %1$I.shots, %1$I.task_types, %1$I.tasks, %1$I.task_dependencies,
         %1$I.task_progress, %1$I.task_events, %1$I.generations, %1$I.generation_variants, %1$I.shot_generations,
         %1$I.credit_ledger, %1$I.task_templates TO unitask_reader', v_home);
+    EXECUTE format('GRANT SELECT ON %I.credit_budgets TO unitask_gateway, unitask_reader', v_home);
     GRANT EXECUTE ON FUNCTION unitask.this_reader() TO unitask_reader;
 END $$;

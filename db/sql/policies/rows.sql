@@ -43,6 +43,7 @@ BEGIN
             ('projects', v_mine),
             ('tasks', v_mine),
             ('credit_ledger', v_mine),
+            ('credit_budgets', v_mine),
             ('task_types', 'true'),
             ('shots', v_project),
             ('task_templates', v_project),

@@ -24,6 +24,7 @@ READABLE = {
     "generation_variants",
     "shot_generations",
     "credit_ledger",
+    "credit_budgets",
 }
 """The tables in which a person with SQL sees what is theirs."""
 

@@ -62,6 +62,7 @@ def helper(name: str, **params: Any) -> tuple[str, Operation]:
 
 OPERATIONS: dict[str, tuple[str, Operation]] = {
     "create_task": ("tasks:create", lambda s, t: tasks_lib.create_task(TYPE, PARAMS, project_id=s.project, token=t)),
+    "quote": ("tasks:create", lambda s, t: tasks_lib.quote(TYPE, PARAMS, project_id=s.project, token=t)),
     "create_tasks": (
         "tasks:create",
         lambda s, t: tasks_lib.create_tasks(

@@ -22,7 +22,16 @@ CHANGED: dict[str, set[str]] = {
     "unitask_reader": set(),
 }
 """The tables that a role may change without one of our functions."""
-OF_THE_OWNER = {"add_reader", "prune_events", "prune_tasks", "settle_unknown_job"}
+OF_THE_OWNER = {
+    "add_reader",
+    "prune_events",
+    "prune_tasks",
+    "grant_credits",
+    "refund_credits",
+    "ledger_faults",
+    "kept_holds",
+    "settle_unknown_job",
+}
 """What operators and maintenance call, as the owner."""
 WORK = {
     "claim_tasks",

@@ -80,7 +80,7 @@ def stored_rows(world: Owner, task_type: str, call: str, request: dict[str, Any]
         tasks_lib.create_task(task_type, request, project_id=world.project_id)
     else:
         getattr(tasks_lib, call)(request, project_id=world.project_id)
-    columns = (t.c.task_type, t.c.run_type, t.c.status, t.c.hosted, t.c.params, t.c.placement, t.c.model)
+    columns = (t.c.task_type, t.c.run_type, t.c.status, t.c.hosted, t.c.params, t.c.placement, t.c.model, t.c.price)
     statement = (
         sa.select(*columns, (-ledger.c.amount).label("hold"))
         .select_from(t.outerjoin(ledger, ledger.c.task_id == t.c.id))

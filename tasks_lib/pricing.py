@@ -1,0 +1,29 @@
+"""What a prepared task stands for, and what is frozen as its price."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tasks_lib.billing.cost import Terms, family_price
+from tasks_lib.planning.children import Child
+from tasks_lib.types.base import TaskType
+from tasks_lib.types.registry import get_task_type
+
+
+def leaves_of(
+    declared: TaskType[Any], params: dict[str, Any], placement: dict[str, Any] | None, model: str | None = None
+) -> list[Child]:
+    """The work that a task stands for, from its stored values: itself, or its children."""
+    if declared.plan is None:
+        return [Child("", declared.name, params, model=model)]
+    return declared.plan(params, placement)
+
+
+def price_of(declared: TaskType[Any], leaves: Sequence[Child], terms: Mapping[str, Terms]) -> dict[str, Any]:
+    """The `price` of a row: a task's own, or for a parent that of each child, at the children's own terms."""
+    prices = {
+        leaf.key: terms[leaf.task_type].price(leaf.params, get_task_type(leaf.task_type).estimate_seconds(leaf.params))
+        for leaf in leaves
+    }
+    return family_price(prices) if declared.plan else prices[leaves[0].key].as_json()
