@@ -10,6 +10,7 @@ from prefect.cache_policies import NO_CACHE
 
 from flows import fleet, mending
 from tasks_lib import database, retention
+from tasks_lib.queue import wakeup
 
 LOOK_BACK = timedelta(days=2)
 # As prefect.yaml says.
@@ -22,6 +23,7 @@ async def maintenance() -> None:
     await rescue()
     await keep_workers()
     await close_runs_of_the_dead()
+    await asyncio.to_thread(wakeup.end_deaf_listeners)
     if runtime.flow_run.scheduled_start_time.minute < MINUTES_BETWEEN_RUNS:
         await prune()
 

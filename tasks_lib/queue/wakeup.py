@@ -20,6 +20,7 @@ CHANNEL = "unitask_wake"
 CANCEL = "cancel"
 ENDED = "ended"
 INTERVAL_SECONDS = 0.01
+DEAF_SECONDS = 60.0
 
 _lock = threading.Lock()
 _last: dict[str, float] = {}
@@ -39,6 +40,21 @@ def notify(words: Iterable[str]) -> None:
                 timer.start()
                 continue
         _send(word)
+
+
+def end_deaf_listeners(seconds: float = DEAF_SECONDS) -> int:
+    """End the sessions of listeners that have not read for so long, and answer how many there were.
+
+    A stopped process whose socket is full keeps its session inside of a transaction, and that holds back vacuum. When
+    it goes on it listens anew.
+    """
+    statement = sa.text(
+        "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = current_database()"
+        " AND query LIKE 'LISTEN%' AND wait_event = 'ClientWrite'"
+        " AND xact_start < clock_timestamp() - make_interval(secs => :seconds)"
+    )
+    with database.transaction() as connection:
+        return int(connection.execute(statement, {"seconds": seconds}).scalar_one())
 
 
 def _send(word: str) -> None:

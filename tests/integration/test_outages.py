@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from uuid import UUID
 
+import psycopg
 import pytest
 import sqlalchemy as sa
 
@@ -19,7 +20,7 @@ from db import embedded, tables
 from db.migrate import upgrade
 from tasks_lib import database, storage
 from tasks_lib.errors import StorageError
-from tasks_lib.queue import ClaimedTask, Output
+from tasks_lib.queue import ClaimedTask, Output, wakeup
 from tasks_lib.queue.listening import Bell
 from tasks_lib.queue.worker import Report, Worker
 from tasks_lib.settings import get_settings
@@ -234,6 +235,39 @@ def test_work_goes_on_when_the_listener_is_cut_off(quick: None, owner: Owner) ->
                         await asyncio.sleep(0.1)
 
     asyncio.run(main())
+
+
+def test_vacuum_is_not_held_back_when_a_listener_does_not_read(quick: None, owner: Owner) -> None:
+    held_back = sa.text(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LISTEN%'"
+        " AND wait_event = 'ClientWrite' AND backend_xmin IS NOT NULL"
+    )
+    shout = sa.text("SELECT count(pg_notify(:channel, repeat('x', 4000) || i)) FROM generate_series(1, 200) i")
+
+    def deaf_sessions() -> int:
+        with database.transaction() as connection:
+            return int(connection.execute(held_back).scalar_one())
+
+    def shouted_down() -> int:
+        with database.transaction() as connection:
+            connection.execute(shout, {"channel": wakeup.CHANNEL})
+        return deaf_sessions()
+
+    url = sa.make_url(get_settings().database_url).set(drivername="postgresql")
+    with psycopg.connect(url.render_as_string(hide_password=False), autocommit=True) as deaf:
+        deaf.execute(f"LISTEN {wakeup.CHANNEL}")
+        wait_until(shouted_down)
+        # Claims and completions go on all the while, and the others hear.
+        tasks = make_tasks(owner, 5)
+
+        async def main() -> None:
+            async with working(a_moment):
+                await until_ended(tasks)
+
+        asyncio.run(main())
+        assert wakeup.end_deaf_listeners() == 0, "a slow one is not a dead one"
+        assert wakeup.end_deaf_listeners(seconds=0.1) == 1
+        wait_until(lambda: not deaf_sessions())
 
 
 def test_task_fails_and_frees_its_slot_when_its_result_cannot_be_stored(quick: None, owner: Owner) -> None:
