@@ -2,8 +2,8 @@
 
 A doubled tile starts from Lanczos, or from a small network where the extra `upscaling` is installed, and is then
 made to agree with its source by iterative back-projection (Irani and Peleg 1991): what it would look like if it were
-made small again is compared with the source, and the difference is added back. On four photographs the start by
-Lanczos gives 33.3 dB where bicubic gives 32.2, and the network 35.2.
+made small again is compared with the source, and the difference is added back. Doubling four photographs: Lanczos
+alone 32.5 dB, corrected 33.4; the network alone 35.0, corrected 35.2.
 """
 
 from __future__ import annotations
