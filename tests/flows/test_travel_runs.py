@@ -93,7 +93,7 @@ def test_row_is_cancelled_when_its_run_is_cancelled_in_the_ui(platform: Platform
 
 def test_one_segment_is_cancelled_when_its_task_run_is_cancelled_in_the_ui(platform: Platform) -> None:
     """The run of the work itself: its travel fails for it, and says why."""
-    task_id = platform.create(3, 384, segment_frames=81)
+    task_id = platform.create(3, 1280, segment_frames=81)
     segment = until(
         lambda: next((t for t in list_tasks(parent_task_id=task_id) if t.status == "Processing"), None), what="a start"
     )

@@ -125,20 +125,20 @@ def test_batch_costs_what_its_tasks_and_their_children_cost(owner: Owner) -> Non
     film = {"task_type": "travel_orchestrator", "params": TRAVEL, "project_id": owner.project_id}
     batch = [task.task_id for task in create_tasks([picture, picture, film])]
     (task,) = queue.claim("api", "worker", task_id=batch[0])
-    queue.complete(task.lease, Output("boat.png", cost=Decimal("0.25")))
+    queue.complete(task.lease, Output("boat.png", cost=Decimal("0.005")))
     (travel,) = queue.claim("api", "host", hosted=True)
     plant_children(travel)
     (segment, _) = queue.claim("gpu", "worker", limit=2)
-    queue.complete(segment.lease, Output("segment.mkv", cost=Decimal("0.5")))
+    queue.complete(segment.lease, Output("segment.mkv", cost=Decimal("0.25")))
 
     by_id, by_task = get_batch(str(get_task(batch[0]).batch_id)), get_batch(batch[2])
     assert by_id == by_task
     assert {status: (part.tasks, part.cost) for status, part in by_id.by_status.items()} == {
-        "Complete": (1, Decimal("0.25")),
+        "Complete": (1, Decimal("0.005")),
         "Pending": (1, Decimal(0)),
-        "Processing": (1, Decimal("0.5")),
+        "Processing": (1, Decimal("0.25")),
     }
-    assert (by_id.tasks, by_id.cost) == (3, Decimal("0.75"))
+    assert (by_id.tasks, by_id.cost) == (3, Decimal("0.255"))
     with pytest.raises(NotFoundError, match="there is no batch"):
         get_batch(batch[0], token=make_owner("stranger").token)
 
