@@ -28,6 +28,8 @@ def fresh_home() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="unitask-bench-") as folder:
         before = {name: os.environ.pop(name, None) for name in SETTINGS}
         os.environ["UNITASK_HOME"] = folder
+        # Pictures are created here and not made: no provider ever sees it.
+        os.environ.setdefault("UNITASK_FAL_KEY", "no key")
         _forget()
         try:
             yield Path(folder)
