@@ -174,13 +174,20 @@ def public_url(key: str, seconds: float) -> str:
     """
     if base := get_settings().public_media_url:
         return f"{base.rstrip('/')}/{quote(key)}"
+    if signed := signed_url(key, seconds):
+        return signed
+    if url(key).startswith("file://"):
+        return url(key)
+    raise StorageError(f"`{url('')}` signs no URLs: set UNITASK_PUBLIC_MEDIA_URL")
+
+
+def signed_url(key: str, seconds: float) -> str | None:
+    """A URL by which anybody can read the file for so many seconds; None where the storage signs none."""
     filesystem, path = _locate(key)
     try:
         return str(filesystem.sign(path, expiration=round(seconds)))
-    except NotImplementedError:
-        if url(key).startswith("file://"):
-            return url(key)
-        raise StorageError(f"{filesystem.protocol} signs no URLs: set UNITASK_PUBLIC_MEDIA_URL") from None
+    except NotImplementedError:  # how fsspec says that a storage cannot
+        return None
 
 
 @dataclass(frozen=True)
@@ -231,6 +238,7 @@ def remove(key: str) -> None:
     filesystem, path = _locate(key)
     with contextlib.suppress(FileNotFoundError):
         filesystem.rm_file(path)
+    # Not empty, or a storage that has no folders.
     with contextlib.suppress(OSError, NotImplementedError):
         for folder in list(PurePosixPath(path).parents)[:2]:
             filesystem.rmdir(str(folder))

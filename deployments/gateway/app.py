@@ -91,15 +91,26 @@ def list_tasks(
     project_id: UUID | None = None,
     status: str | None = None,
     task_type: str | None = None,
+    batch_id: UUID | None = None,
     parent_task_id: UUID | None = None,
+    shot_id: UUID | None = None,
+    text: str | None = None,
+    after: str | None = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 50,
 ) -> list[dict[str, Any]]:
-    """The caller's tasks, newest first."""
+    """The caller's tasks, newest first; those of a batch or parent in their order.
+
+    The next page is what comes `after` the `cursor` of the last task.
+    """
     found = client.list_tasks(
         project_id=project_id,
         status=status,
         task_type=task_type,
+        batch_id=batch_id,
         parent_task_id=parent_task_id,
+        shot_id=shot_id,
+        text=text,
+        after=after,
         limit=limit,
         token=token,
     )
@@ -138,7 +149,8 @@ async def upload_media(
 
 
 def _shown(task: client.Task) -> dict[str, Any]:
-    return {**asdict(task), "cost": None if task.cost is None else str(task.cost), "output_url": task.output_url}
+    derived = {"cost": None if task.cost is None else str(task.cost), "output_url": task.output_url}
+    return {**asdict(task), **derived, "cursor": task.cursor}
 
 
 async def _receive(request: Request, path: Path) -> None:

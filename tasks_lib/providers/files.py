@@ -12,8 +12,6 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-import fsspec
-
 from tasks_lib import storage
 from tasks_lib.errors import TaskError, TaskValidationError
 from tasks_lib.media.images import load_image, probe_image
@@ -52,14 +50,12 @@ async def _reachable(value: Any, project_id: UUID, client: Client) -> Any:
     if not _holds_ours(value):
         return value
     key = storage.key_of(value, project_id)
-    filesystem, path = fsspec.core.url_to_fs(storage.url(key))
-    try:
-        return str(filesystem.sign(path, expiration=SIGNED_SECONDS))
-    except NotImplementedError:
-        with tempfile.TemporaryDirectory() as folder:
-            copy = Path(folder) / Path(key).name
-            await asyncio.to_thread(storage.fetch, key, copy)
-            return await _sent(copy, client)
+    if signed := storage.signed_url(key, SIGNED_SECONDS):
+        return signed
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / Path(key).name
+        await asyncio.to_thread(storage.fetch, key, copy)
+        return await _sent(copy, client)
 
 
 async def _sent(path: Path, client: Client) -> str:

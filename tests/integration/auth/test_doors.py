@@ -237,10 +237,23 @@ def test_work_and_tokens_are_refused_when_the_process_has_the_login_of_a_gateway
     assert everything() == before
 
 
+def do_everything(scene: Scene, token: str) -> None:
+    """Call every operation, and see in what they left behind that those that change something did."""
+    owner = scene.owner.token
+    before = len(tasks_lib.list_tasks(limit=1000, token=owner))
+    for _, operation in OPERATIONS.values():
+        operation(scene, token)
+    creating = [name for name in OPERATIONS if name.startswith("create_") and name != "create_template"]
+    made = len(tasks_lib.list_tasks(limit=1000, token=owner)) - before
+    assert made == len(creating) + 1  # `create_tasks` makes two
+    assert tasks_lib.get_task(scene.pending, token=owner).status == "Cancelled"
+    assert tasks_lib.get_task(scene.cancelled, token=owner).status == "Pending"
+    assert [found.name for found in tasks_lib.list_templates(project_id=scene.project, token=owner)] == ["another"]
+
+
 def test_every_operation_passes_when_the_process_has_the_login_of_a_gateway(scene: Scene) -> None:
     with login(database.database_url(), "unitask_gateway") as url, connected_as(url):
-        for _, operation in OPERATIONS.values():
-            operation(scene, scene.owner.token)
+        do_everything(scene, scene.owner.token)
 
 
 def test_work_passes_and_tokens_are_refused_when_the_process_has_the_login_of_a_worker(scene: Scene) -> None:
@@ -276,8 +289,7 @@ def test_every_operation_passes_when_the_credential_is_good(
             "HS256": lambda: shared(sub=subject),
             "RS256": lambda: public(sub=subject),
         }[credential]()
-        for _, operation in OPERATIONS.values():
-            operation(scene, token)
+        do_everything(scene, token)
 
 
 def test_operations_are_refused_when_the_keys_cannot_be_had(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:

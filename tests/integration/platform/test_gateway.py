@@ -83,6 +83,17 @@ def test_batch_stores_nothing_and_names_the_rows_when_one_is_wrong(web: httpx.Cl
     assert len(web.post("/v1/tasks/batch", json={"requests": [travel(owner)] * 2}).json()) == 2
 
 
+def test_pages_follow_each_other_when_a_list_is_long(web: httpx.Client, owner: Owner) -> None:
+    made = web.post("/v1/tasks/batch", json={"requests": [travel(owner)] * 3}).json()
+    batch_id = web.get(f"/v1/tasks/{made[0]['task_id']}").json()["batch_id"]
+    found: list[str] = []
+    after: dict[str, str] = {}
+    while page := web.get("/v1/tasks", params={"batch_id": batch_id, "limit": 2, **after}).json():
+        found += [task["id"] for task in page]
+        after = {"after": page[-1]["cursor"]}
+    assert found == [task["task_id"] for task in made]
+
+
 def test_upload_is_named_by_its_reference_when_it_was_stored(web: httpx.Client, owner: Owner) -> None:
     picture = BytesIO()
     Image.new("RGB", (64, 64), "red").save(picture, "PNG")
