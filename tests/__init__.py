@@ -1,0 +1,1 @@
+"""The tests; a package, so that the names of its parts begin with it."""
