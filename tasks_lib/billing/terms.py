@@ -14,7 +14,7 @@ from tasks_lib.billing.cost import Terms
 from tasks_lib.errors import DatabaseError
 
 COLUMNS = tuple(Terms.model_fields)
-"""The columns of `task_types` that belong to the owner; see docs/decisions/0012-prices-are-frozen.md."""
+"""The columns of `task_types` that belong to the owner; see docs/decisions/0013-prices-are-frozen.md."""
 
 
 def load_terms(names: Collection[str]) -> dict[str, Terms]:
