@@ -9,31 +9,20 @@ from pathlib import Path
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter, Body, Depends, FastAPI, Header, HTTPException, Query, Request, Response
+from fastapi import APIRouter, Body, FastAPI, HTTPException, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.middleware.cors import CORSMiddleware
-from pydantic import SecretStr
+from pydantic import BaseModel
 
-from deployments.gateway import answers
+from deployments.gateway import answers, events
 from deployments.gateway.bodies import BoundedBodies
-from tasks_lib import client, creation, database
+from deployments.gateway.callers import Token
+from tasks_lib import client, creation, database, results
 from tasks_lib.auth import authenticate
+from tasks_lib.billing.cost import Quote
 from tasks_lib.creation import TaskCreated, TaskRequest
-from tasks_lib.errors import AuthenticationError
 from tasks_lib.settings import get_settings
 from tasks_lib.types.registry import get_task_type, task_types
-
-
-def _token(authorization: Annotated[str, Header()] = "") -> SecretStr:
-    """The bearer's token. Without one nobody calls: the service's own token is not lent to callers."""
-    scheme, _, token = authorization.partition(" ")
-    if scheme.lower() != "bearer" or not token.strip():
-        raise AuthenticationError("send `Authorization: Bearer TOKEN`")
-    return SecretStr(token.strip())
-
-
-Token = Annotated[SecretStr, Depends(_token)]
-
 
 router = APIRouter()
 
@@ -47,6 +36,7 @@ def create_app() -> FastAPI:
         # Tokens come in a header that pages set themselves; cookies are neither sent nor read.
         app.add_middleware(CORSMiddleware, allow_origins=list(origins), allow_methods=["*"], allow_headers=["*"])
     app.include_router(router)
+    app.include_router(events.router)
     return app
 
 
@@ -69,6 +59,20 @@ def show_type(name: str) -> dict[str, Any]:
     """The JSON schema of a task type's parameters."""
     schema: dict[str, Any] = get_task_type(name).params.model_json_schema()
     return schema
+
+
+class QuoteRequest(BaseModel):
+    """A task that is not to be made yet."""
+
+    task_type: str
+    params: dict[str, Any]
+    project_id: UUID
+
+
+@router.post("/v1/quotes")
+def quote(request: QuoteRequest, token: Token) -> Quote:
+    """What a task would cost, in credits; nothing is stored."""
+    return creation.quote(request.task_type, request.params, project_id=request.project_id, token=token)
 
 
 @router.post("/v1/tasks", status_code=201)
@@ -129,10 +133,42 @@ def cancel_task(task_id: str, token: Token) -> list[UUID]:
     return client.cancel_task(task_id, token=token)
 
 
+@router.post("/v1/batches/{batch_id}/cancel")
+def cancel_batch(batch_id: str, token: Token) -> list[UUID]:
+    """Cancel what has not ended of a batch, named by its id or that of any task in it."""
+    return client.cancel_batch(batch_id, token=token)
+
+
 @router.post("/v1/tasks/{task_id}/retry")
 def retry_task(task_id: str, token: Token) -> list[UUID]:
     """Bring a failed or cancelled task back; the answer names what will run again."""
     return client.retry_task(task_id, token=token)
+
+
+@router.get("/v1/batches/{batch_id}")
+def get_batch(batch_id: str, token: Token) -> dict[str, Any]:
+    """How many tasks of a batch are where, and what they cost."""
+    batch = results.get_batch(batch_id, token=token)
+    parts = {status: {"tasks": part.tasks, "cost": str(part.cost)} for status, part in batch.by_status.items()}
+    return {"id": batch.id, "tasks": batch.tasks, "cost": str(batch.cost), "by_status": parts}
+
+
+@router.get("/v1/tasks/{task_id}/tree")
+def get_tree(task_id: str, token: Token) -> dict[str, Any]:
+    """A task with all tasks below it."""
+    return _tree(results.get_tree(task_id, token=token))
+
+
+@router.get("/v1/generations/{generation_id}/history")
+def get_history(generation_id: str, token: Token) -> list[results.Step]:
+    """How an image or film came about, oldest step first; named by its id or that of a task that made it."""
+    return results.get_history(generation_id, token=token)
+
+
+@router.get("/v1/media-url")
+def media_url(location: str, token: Token) -> dict[str, str]:
+    """Where a browser finds a stored file."""
+    return {"url": results.media_url(location, token=token)}
 
 
 @router.put("/v1/projects/{project_id}/media", status_code=201)
@@ -151,6 +187,10 @@ async def upload_media(
 def _shown(task: client.Task) -> dict[str, Any]:
     derived = {"cost": None if task.cost is None else str(task.cost), "output_url": task.output_url}
     return {**asdict(task), **derived, "cursor": task.cursor}
+
+
+def _tree(tree: results.TaskTree) -> dict[str, Any]:
+    return {"task": _shown(tree.task), "children": [_tree(child) for child in tree.children]}
 
 
 async def _receive(request: Request, path: Path) -> None:

@@ -131,22 +131,100 @@ def credentials(owner: Owner) -> dict[str, tuple[str, int, str]]:
     }
 
 
+OPEN = {("GET", "/health"), ("GET", "/v1/types"), ("GET", "/v1/types/{name}")}
+"""The calls that tell nobody's things."""
+
+
+def calls(owner: Owner) -> dict[tuple[str, str], dict[str, Any]]:
+    """Every call for somebody's things, and what it sends besides its path."""
+    travels = travel(owner)
+    return {
+        ("POST", "/v1/quotes"): {"json": travels},
+        ("POST", "/v1/tasks"): {"json": travels},
+        ("POST", "/v1/tasks/batch"): {"json": {"requests": [travels]}},
+        ("GET", "/v1/tasks"): {"params": {"project_id": str(owner.project_id)}},
+        ("GET", "/v1/tasks/{task_id}"): {},
+        ("GET", "/v1/tasks/{task_id}/events"): {},
+        ("GET", "/v1/tasks/{task_id}/tree"): {},
+        ("POST", "/v1/tasks/{task_id}/cancel"): {},
+        ("POST", "/v1/tasks/{task_id}/retry"): {},
+        ("GET", "/v1/batches/{batch_id}"): {},
+        ("POST", "/v1/batches/{batch_id}/cancel"): {},
+        ("GET", "/v1/generations/{generation_id}/history"): {},
+        ("GET", "/v1/media-url"): {"params": {"location": f"unitask://{owner.project_id}/uploads/a.png"}},
+        ("GET", "/v1/projects/{project_id}/events"): {},
+        ("PUT", "/v1/projects/{project_id}/media"): {"params": {"name": "a.png"}, "content": b"\x89PNG\r\n\x1a\n"},
+    }
+
+
 def test_every_call_is_refused_when_the_credential_is_not_good(web: httpx.Client, owner: Owner) -> None:
     task_id = web.post("/v1/tasks", json=travel(owner)).json()["task_id"]
-    calls: list[tuple[str, str, dict[str, Any]]] = [
-        ("POST", "/v1/tasks", {"json": travel(owner)}),
-        ("POST", "/v1/tasks/batch", {"json": {"requests": [travel(owner)]}}),
-        ("GET", f"/v1/tasks/{task_id}", {}),
-        ("POST", f"/v1/tasks/{task_id}/cancel", {}),
-        ("POST", f"/v1/tasks/{task_id}/retry", {}),
-        ("PUT", f"/v1/projects/{owner.project_id}/media?name=a.png", {"content": b"\x89PNG\r\n\x1a\n"}),
-    ]
+    ids = {"task_id": task_id, "batch_id": task_id, "generation_id": task_id, "project_id": str(owner.project_id)}
+    tried = calls(owner)
+    schema = web.get("/openapi.json").json()["paths"]
+    there = {(method.upper(), path) for path, methods in schema.items() for method in methods}
+    assert set(tried) == there - OPEN, "a call is not tried here, or is gone"
     for credential, (value, status, kind) in credentials(owner).items():
-        for method, path, body in calls:
-            answer = web.request(method, path, headers={"Authorization": value}, **body)
+        for (method, path), more in tried.items():
+            answer = web.request(method, path.format(**ids), headers={"Authorization": value}, **more)
+            if (method, path, status) == ("GET", "/v1/tasks", 404):
+                assert answer.json() == [], "a list of what is somebody else's is empty, as that of a missing project"
+                continue
             assert (answer.status_code, answer.json()["error"]["kind"]) == (status, kind), (credential, method, path)
             assert ("WWW-Authenticate" in answer.headers) == (status == 401)
     assert stored() == 1
+
+
+def sent(answer: httpx.Response) -> Iterator[dict[str, Any]]:
+    """The events of a stream, each with its `id`, `event` and `data`."""
+    event: dict[str, Any] = {}
+    for line in answer.iter_lines():
+        name, _, value = line.partition(": ")
+        if line and name:
+            event[name] = json.loads(value) if name == "data" else value
+        elif event:
+            yield event
+            event = {}
+
+
+def test_stream_tells_a_task_to_its_end_and_resumes_when_it_is_cut(web: httpx.Client, owner: Owner) -> None:
+    task_id = web.post("/v1/tasks", json=travel(owner)).json()["task_id"]
+    path = f"/v1/tasks/{task_id}/events"
+    with web.stream("GET", path) as answer:
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        first = next(sent(answer))
+    assert (first["event"], first["data"]["task_id"], first["data"]["id"]) == ("created", task_id, int(first["id"]))
+    web.post(f"/v1/tasks/{task_id}/cancel")
+    with web.stream("GET", path, headers={"Last-Event-ID": first["id"]}) as answer:
+        assert [event["event"] for event in sent(answer)] == ["cancelled"]
+    with web.stream("GET", path) as answer:
+        assert [event["event"] for event in sent(answer)] == ["created", "cancelled"]
+    assert web.get(path, params={"after": -1}).status_code == 422
+
+
+def test_stream_tells_of_all_tasks_when_a_project_is_followed(web: httpx.Client, owner: Owner) -> None:
+    before = web.post("/v1/tasks", json=travel(owner)).json()["task_id"]
+    path = f"/v1/projects/{owner.project_id}/events"
+    with web.stream("GET", path) as answer:
+        made = web.post("/v1/tasks", json=travel(owner)).json()["task_id"]
+        assert next(sent(answer))["data"]["task_id"] == made
+    with web.stream("GET", path, params={"after": 0}) as answer:
+        assert next(sent(answer))["data"]["task_id"] == before
+
+
+def test_batch_is_counted_and_ended_when_it_is_named_by_a_task_of_it(web: httpx.Client, owner: Owner) -> None:
+    made = web.post("/v1/tasks/batch", json={"requests": [travel(owner)] * 2}).json()
+    ids = {task["task_id"] for task in made}
+    path = f"/v1/batches/{made[0]['task_id']}"
+    assert web.get(path).json()["by_status"] == {"Pending": {"tasks": 2, "cost": "0"}}
+    assert set(web.post(f"{path}/cancel").json()) == ids
+    assert web.get(path).json()["by_status"] == {"Cancelled": {"tasks": 2, "cost": "0"}}
+
+
+def test_quote_is_what_the_task_is_made_for_when_nothing_was_stored(web: httpx.Client, owner: Owner) -> None:
+    quote = web.post("/v1/quotes", json=travel(owner)).json()
+    assert stored() == 0
+    assert quote == web.post("/v1/tasks", json=travel(owner)).json()["quote"]
 
 
 def test_every_project_is_open_when_the_service_key_is_shown(

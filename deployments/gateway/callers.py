@@ -1,0 +1,21 @@
+"""Who is calling by HTTP: the bearer of a token, which the library then authenticates."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import Depends, Header
+from pydantic import SecretStr
+
+from tasks_lib.errors import AuthenticationError
+
+
+def bearer(authorization: Annotated[str, Header()] = "") -> SecretStr:
+    """The bearer's token. Without one nobody calls: the service's own token is not lent to callers."""
+    scheme, _, token = authorization.partition(" ")
+    if scheme.lower() != "bearer" or not token.strip():
+        raise AuthenticationError("send `Authorization: Bearer TOKEN`")
+    return SecretStr(token.strip())
+
+
+Token = Annotated[SecretStr, Depends(bearer)]
