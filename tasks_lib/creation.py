@@ -312,7 +312,7 @@ def _row(item: ValidRequest, project: Project, terms: Mapping[str, Terms]) -> di
     model = prepared.model or default_model(item.task_type.name, settings)
     leaves = leaves_of(item.task_type, prepared.params, prepared.placement, model)
     for leaf in leaves:
-        require_engine(get_task_type(leaf.task_type), leaf.model, settings)
+        require_engine(get_task_type(leaf.task_type), leaf.params, leaf.model, settings)
     return {
         "task_type": item.task_type.name,
         "project_id": str(project.id),

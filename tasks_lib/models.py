@@ -35,6 +35,9 @@ PIPELINES: dict[str, dict[str, str]] = {
 """The pipelines that may be loaded, and for each what it is asked for: the kind of request, and the class of diffusers
 that serves it with the same weights."""
 
+SEES_FRAMES = frozenset({"WanVACEPipeline"})
+"""The pipelines that are shown a video of frames to keep and frames to follow: those that a guide can steer."""
+
 
 def _check_pipeline(name: str) -> str:
     if name not in PIPELINES:
@@ -96,6 +99,9 @@ class Model(_Row):
     pose: str | None = None
     """For a WanAnimatePipeline: the folder of a ViTPose model, which reads the motion of the person in the video."""
 
+    depth: str | None = None
+    """For a WanVACEPipeline: the folder of a Depth Anything or DPT model, which reads guides of the type `depth`."""
+
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
     """What the digest of its weights must be; `unitask models` prints it."""
 
@@ -103,6 +109,11 @@ class Model(_Row):
     def kinds(self) -> frozenset[str]:
         """The kinds of request that it serves."""
         return frozenset(PIPELINES[self.pipeline])
+
+    @property
+    def sees_frames(self) -> bool:
+        """Whether a guide can steer it, and pictures be given anywhere in a clip."""
+        return self.pipeline in SEES_FRAMES
 
 
 def _read_table(value: Any) -> Any:

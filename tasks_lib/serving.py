@@ -51,12 +51,13 @@ def model_for(kind: str, alias: str | None, settings: Settings) -> Model | None:
     return model
 
 
-def require_engine(declared: TaskType[Any], alias: str | None, settings: Settings) -> None:
-    """Refuse work that no engine here could do. Raises `EngineError` that names the setting.
+def require_engine(declared: TaskType[Any], params: dict[str, Any], alias: str | None, settings: Settings) -> None:
+    """Refuse work that no engine here could do. Raises `EngineError` that names the setting or the parameter.
 
     Known only where workers and creators share one machine and its settings, as for providers; elsewhere the worker
     says so (docs/decisions/0011-models-are-a-setting-of-the-worker.md).
     """
     if settings.database_url or declared.engine_kind is None or pool(declared, settings) != "gpu":
         return
-    model_for(declared.engine_kind, alias or default_model(declared.name, settings), settings)
+    model = model_for(declared.engine_kind, alias or default_model(declared.name, settings), settings)
+    declared.require(params, model)

@@ -18,6 +18,9 @@ from tasks_lib.params.phases import PhaseConfig
 Frame = NDArray[np.uint8]
 """One picture, H x W x 3, RGB."""
 
+UNGUIDED = 127
+"""A frame of a guide that is all of this level guides nothing: so VACE was trained to be shown what it is to make."""
+
 OnProgress = Callable[[int, int], None]
 """Called with (frames done, frames in all)."""
 
@@ -77,7 +80,9 @@ class InbetweenRequest(PromptedRequest):
     image (exclusive) to the end image (inclusive). Without an end image the travel ends where the engine likes.
 
     `guide` is a video of `frames` frames (motion, edges or depth as pictures) that steers what moves, and
-    `guide_strength` how strongly, 1 being as it was meant.
+    `guide_strength` how strongly, 1 being as it was meant. `shown` are further frames that are known, by their place.
+
+    With `colour_match`, what a model makes is brought to the colours that it was given in the frames that are known.
     """
 
     kind: ClassVar[str] = "inbetween"
@@ -90,6 +95,8 @@ class InbetweenRequest(PromptedRequest):
     fps: float = 16
     guide: Path | None = None
     guide_strength: float = 1.0
+    shown: tuple[tuple[int, Path], ...] = ()
+    colour_match: bool = False
     phases: PhaseConfig | None = None
 
     def __post_init__(self) -> None:
@@ -97,6 +104,8 @@ class InbetweenRequest(PromptedRequest):
         shown = self.context.frames if self.context else 0
         anchors = int(self.opens_on_start) + int(self.end is not None)
         _at_least("frames", self.frames, shown + max(1, anchors))
+        if strays := [place for place, _ in self.shown if not 0 <= place < self.frames]:
+            raise TaskValidationError(f"`shown` has the places {strays} among {self.frames} frames", "shown")
 
     @property
     def opens_on_start(self) -> bool:

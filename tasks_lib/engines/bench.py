@@ -18,8 +18,9 @@ from tasks_lib.errors import EngineError, TaskError
 from tasks_lib.media.download import download
 from tasks_lib.media.images import Picture, probe_image, save_picture, save_preview
 from tasks_lib.media.video import probe
+from tasks_lib.models import Model
 from tasks_lib.queue import ClaimedTask, Output, Progress
-from tasks_lib.serving import default_model
+from tasks_lib.serving import default_model, model_for
 from tasks_lib.settings import get_settings
 
 logger = logging.getLogger(__name__)
@@ -36,6 +37,7 @@ class Bench:
         self.folder = folder
         self.cancelled = cancelled
         self._task = task
+        self._alias = task.model or default_model(task.task_type, get_settings())
         self._report = report
         self._files = 0
         self._newest: Frame | None = None
@@ -59,10 +61,13 @@ class Bench:
         storage.fetch(found["output_location"], path)
         return path
 
+    def model_for(self, kind: str) -> Model | None:
+        """The model that serves a kind of request here; None is the engine without weights. Raises `EngineError`."""
+        return model_for(kind, self._alias, get_settings())
+
     def run(self, request: Request) -> EngineResult:
         """Give a request to the engine that serves it: that of the task's model, or of its type's default one."""
-        alias = self._task.model or default_model(self._task.task_type, get_settings())
-        result = engine_for(request, alias).run(request, on_progress=self.on_progress, cancelled=self.cancelled)
+        result = engine_for(request, self._alias).run(request, on_progress=self.on_progress, cancelled=self.cancelled)
         return replace(result, frames=self._seen(result.frames))
 
     def on_progress(self, step: int, total: int, preview: Frame | None = None, /) -> None:

@@ -35,7 +35,14 @@ class FormParams(ParamGroup):
     """Withdrawn; only false."""
 
 
-class ColourParams(ParamGroup):
+class ColourMatchParams(ParamGroup):
+    """Colours across the joints of a film."""
+
+    colour_match: bool = True
+    """Bring the colours of what a model makes to those of the frames that it was given: the images, or the context."""
+
+
+class ColourParams(ColourMatchParams):
     """Correction of every segment after the first, against the drift of chained models."""
 
     after_first_post_generation_saturation: Annotated[float, Field(ge=0, le=4)] = 1.0

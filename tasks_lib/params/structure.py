@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -21,7 +22,7 @@ class VideoStructureParams(ParamGroup):
     """Stretch the guide over the whole travel, or keep its speed and cut it."""
 
     structure_video_motion_strength: Strength = 1.0
-    """How strongly the guide acts; 1 is as it is."""
+    """How strongly the guide acts; 1 is as it is. It scales the motion of `flow`, and how much others are heeded."""
 
     structure_video_type: Literal["flow", "canny", "depth"] = "flow"
     """What is taken from the guide: its motion, its edges or its depth."""
@@ -34,13 +35,13 @@ class GuideVideo(ParamGroup):
     """The video."""
 
     start_frame: Annotated[int, Field(ge=0)] = 0
-    """First frame of the film that it guides."""
+    """First frame of the film that it guides; of a segment alone, see `film_start`."""
 
     end_frame: Annotated[int, Field(ge=1)] | None = None
     """Frame before which it ends; none is the end of the film."""
 
     treatment: Treatment = "adjust"
-    """Stretch it over these frames, or keep its speed and cut it."""
+    """Stretch it over these frames, or keep its speed and cut it; past its own end nothing guides."""
 
     source_start_frame: Annotated[int, Field(ge=0)] = 0
     """First of its own frames that is used."""
@@ -61,13 +62,13 @@ class StructureGuidance(ParamGroup):
     """Guiding videos and how they act."""
 
     target: Literal["uni3c", "vace"]
-    """What takes the guidance: a control network, or the model's own guide input."""
+    """What takes the guidance: a control network, which no pipeline here has, or the model's own guide input."""
 
     videos: Annotated[list[GuideVideo], Field(min_length=1, max_length=64)]
     """The guides."""
 
     strength: Strength = 1.0
-    """How strongly they act."""
+    """How strongly they act: it scales the motion of `flow`, and how much others are heeded."""
 
     step_window: Annotated[list[Fraction], Field(min_length=2, max_length=2)] = [0.0, 1.0]
     """uni3c: the part of the inference steps in which they act, from and to, each 0 to 1."""
@@ -82,7 +83,7 @@ class StructureGuidance(ParamGroup):
     """vace: what is taken from the guide."""
 
     canny_intensity: Strength = 1.0
-    """vace: strength of the edges."""
+    """vace: brightness of the edges."""
 
     depth_contrast: Strength = 1.0
     """vace: contrast of the depth."""
@@ -91,6 +92,16 @@ class StructureGuidance(ParamGroup):
     def _window_is_in_order(self) -> Self:
         if self.step_window[0] > self.step_window[1]:
             raise ValueError("`step_window` must be [from, to] with from not above to")
+        return self
+
+    @model_validator(mode="after")
+    def _one_guide_at_a_time(self) -> Self:
+        order = sorted(range(len(self.videos)), key=lambda i: self.videos[i].start_frame)
+        for one, other in pairwise(order):
+            end, start = self.videos[one].end_frame, self.videos[other].start_frame
+            if end is None or end > start:
+                until = "goes on to the end of the film" if end is None else f"ends before frame {end}"
+                raise ValueError(f"`videos[{other}]` begins at frame {start}, and `videos[{one}]` {until}")
         return self
 
 
@@ -104,4 +115,31 @@ class StructureGuidanceParams(VideoStructureParams):
     def _one_form(self) -> Self:
         if self.structure_guidance and self.structure_video_path:
             raise ValueError("give `structure_guidance` or `structure_video_path`, not both")
+        return self
+
+    def guidance(self) -> StructureGuidance | None:
+        """Both forms in one shape."""
+        if self.structure_video_path is None:
+            return self.structure_guidance
+        return StructureGuidance(
+            target="vace",
+            videos=[GuideVideo(path=self.structure_video_path, treatment=self.structure_video_treatment)],
+            strength=self.structure_video_motion_strength,
+            preprocessing=self.structure_video_type,
+        )
+
+
+class GuidedPartParams(StructureGuidanceParams):
+    """The guide of a part of a film."""
+
+    film_start: Annotated[int, Field(ge=0)] = 0
+    """The frame of the film that its first frame is: the frames of guides are counted on the film."""
+
+    film_frames: Annotated[int, Field(ge=1)] | None = None
+    """Frames of the whole film, over which a guide is stretched; without it, the film ends with this part."""
+
+    @model_validator(mode="after")
+    def _is_in_the_film(self) -> Self:
+        if self.film_frames is not None and self.film_start >= self.film_frames:
+            raise ValueError(f"`film_start` is {self.film_start}, and the film has {self.film_frames} frames")
         return self

@@ -46,6 +46,8 @@ def plan_travel(params: dict[str, Any], placement: dict[str, Any] | None) -> lis
                     "start_image": images[i],
                     "end_image": images[i + 1] if i + 1 < len(images) else None,
                     "frames": segment.frames,
+                    "film_start": segment.start,
+                    "film_frames": timeline.total_frames,
                     "overlap_before": segment.overlap_before,
                     "continues": chained and i > 0,
                     "prompt": _prompt(details, i),
@@ -100,6 +102,7 @@ _SHARED = (
     "structure_video_motion_strength",
     "structure_video_type",
     "structure_guidance",
+    "colour_match",
     "after_first_post_generation_saturation",
     "after_first_post_generation_brightness",
 )

@@ -9,6 +9,7 @@ from typing import Any, Generic, Literal, TypeVar
 from uuid import UUID
 
 from tasks_lib.billing.cost import CostFactors
+from tasks_lib.models import Model
 from tasks_lib.params.base import ParamGroup
 from tasks_lib.planning.children import Child
 
@@ -56,6 +57,9 @@ class TaskType(Generic[P]):
     """Makes the output of a leaf; it imports its engine when it runs, so that creating never pays for it."""
     engine_kind: str | None = None
     """The kind of request that `execute` gives to an engine, which may need a model."""
+    require: Callable[[dict[str, Any], Model | None], None] = lambda *_: None
+    """From stored params: raises `EngineError` for what the model that is to serve them cannot do; None is the engine
+    without weights. Said at creation where the model is known, and by the worker."""
     plan: Callable[[dict[str, Any], dict[str, Any] | None], list[Child]] | None = None
     """The children of an orchestrator, from its stored params and placement: pure."""
     public: bool = True

@@ -13,10 +13,10 @@ from tasks_lib.params.loras import LoraParams
 from tasks_lib.params.model import VideoModelParams
 from tasks_lib.params.motion import ColourParams, FormParams, VideoMotionParams
 from tasks_lib.params.resolution import ResolutionParams
-from tasks_lib.params.structure import StructureGuidanceParams
+from tasks_lib.params.structure import GuidedPartParams
 from tasks_lib.planning.timeline import MAX_SEGMENT_FRAMES, quantise_frames
 from tasks_lib.queue import Output
-from tasks_lib.types import travel_segment
+from tasks_lib.types import guiding, travel_segment
 from tasks_lib.types.base import Preparation, Prepared, TaskParams, TaskType, stored
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class IndividualSegmentParams(
-    StructureGuidanceParams,
+    GuidedPartParams,
     ColourParams,
     FormParams,
     VideoMotionParams,
@@ -160,6 +160,7 @@ TASK_TYPE = TaskType(
     prepare=prepare,
     execute=execute,
     engine_kind="inbetween",
+    require=guiding.require_guide,
     estimate_seconds=estimate_seconds,
     tool_type="travel-between-images",
     content_type="video",

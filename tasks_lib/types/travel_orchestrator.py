@@ -6,6 +6,7 @@ from typing import Any, Literal, Self
 
 from pydantic import model_validator
 
+from tasks_lib.errors import TaskValidationError
 from tasks_lib.labels import generate_run_id, generate_task_id
 from tasks_lib.params.journey import JourneyParams
 from tasks_lib.planning.timeline import Timeline, plan_timeline
@@ -21,7 +22,11 @@ class TravelParams(JourneyParams, TaskParams):
 
     @model_validator(mode="after")
     def _timeline_fits(self) -> Self:
-        self.timeline()
+        film = self.timeline().total_frames
+        for i, video in enumerate(self.structure_guidance.videos if self.structure_guidance else ()):
+            if video.start_frame >= film:
+                field = f"structure_guidance.videos[{i}].start_frame"
+                raise TaskValidationError(f"`{field}` is {video.start_frame}, and the film has {film} frames", field)
         return self
 
     def timeline(self) -> Timeline:

@@ -11,18 +11,17 @@ from tasks_lib.params.base import MediaReference, Resolution, Text, size_of
 from tasks_lib.params.loras import LoraParams
 from tasks_lib.params.model import VideoModelParams
 from tasks_lib.params.motion import ColourParams, VideoMotionParams
-from tasks_lib.params.structure import StructureGuidanceParams
+from tasks_lib.params.structure import GuidedPartParams
 from tasks_lib.planning.travel import segment_key
 from tasks_lib.queue import Output
 from tasks_lib.types.base import TaskParams, TaskType, as_given
+from tasks_lib.types.guiding import build_guide, require_guide, unfollowed
 
 if TYPE_CHECKING:
     from tasks_lib.engines.bench import Bench
 
 
-class TravelSegmentParams(
-    StructureGuidanceParams, ColourParams, VideoMotionParams, VideoModelParams, LoraParams, TaskParams
-):
+class TravelSegmentParams(GuidedPartParams, ColourParams, VideoMotionParams, VideoModelParams, LoraParams, TaskParams):
     """What the travel's plan says about one segment."""
 
     segment_index: Annotated[int, Field(ge=0)]
@@ -67,7 +66,10 @@ def render(bench: Bench, params: TravelSegmentParams, *, lossless: bool) -> Outp
     from tasks_lib.media.colour import adjusted
     from tasks_lib.media.video import write_video
 
+    model = bench.model_for(InbetweenRequest.kind)
+    require_guide(bench.params, model)
     width, height = size_of(params.resolution)
+    guide = build_guide(bench, params, model, frames=params.frames, width=width, height=height, fps=params.fps)
     context = None
     if params.continues and params.overlap_before:
         before = bench.input_file(segment_key(params.segment_index - 1))
@@ -88,6 +90,9 @@ def render(bench: Bench, params: TravelSegmentParams, *, lossless: bool) -> Outp
             loras=tuple(params.loras),
             phases=params.phase_config,
             fps=params.fps,
+            guide=guide.path if guide else None,
+            guide_strength=guide.strength if guide else 1.0,
+            colour_match=params.colour_match,
         )
     )
     frames = result.frames
@@ -97,10 +102,9 @@ def render(bench: Bench, params: TravelSegmentParams, *, lossless: bool) -> Outp
         )
     path = bench.folder / ("segment.mkv" if lossless else "segment.mp4")
     write_video(path, frames, params.fps, lossless=lossless)
-    provenance = result.provenance
-    if params.structure_video_path or params.structure_guidance:
-        provenance = replace(provenance, notes=(*provenance.notes, "the structure video was not followed"))
-    return bench.output(path, expect_frames=params.frames, provenance=provenance.as_dict())
+    provenance = replace(result.provenance, notes=(*result.provenance.notes, *unfollowed(params, model)))
+    guided = {"guided_frames": guide.frames if guide else 0} if model and params.guidance() else {}
+    return bench.output(path, expect_frames=params.frames, provenance=provenance.as_dict(), **guided)
 
 
 def estimate_seconds(params: dict[str, Any]) -> float:
@@ -118,6 +122,7 @@ TASK_TYPE = TaskType(
     prepare=as_given,
     execute=execute,
     engine_kind="inbetween",
+    require=require_guide,
     estimate_seconds=estimate_seconds,
     public=False,
     tool_type="travel-between-images",

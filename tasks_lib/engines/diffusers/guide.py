@@ -7,10 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tasks_lib.engines.base import Frame
-
-GREY = 127
-"""What VACE is shown where there is nothing to see."""
+from tasks_lib.engines.base import UNGUIDED, Frame
 
 
 @dataclass(frozen=True)
@@ -34,6 +31,6 @@ def build_guide(
     A known frame is shown and kept. Every other one is made anew, steered by its frame of `steering` where there is
     one and from nothing, which is grey, where there is none.
     """
-    grey, keep, make = (np.full((*shape, 3), level, np.uint8) for level in (GREY, 0, 255))
+    grey, keep, make = (np.full((*shape, 3), level, np.uint8) for level in (UNGUIDED, 0, 255))
     shown = [known.get(i, steering[i] if i < len(steering) else grey) for i in range(count)]
     return Guide(shown, [keep if i in known else make for i in range(count)])

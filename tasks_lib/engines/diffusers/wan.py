@@ -10,6 +10,7 @@ from diffusers import DPMSolverMultistepScheduler, FlowMatchEulerDiscreteSchedul
 from PIL import Image
 
 from tasks_lib.engines.base import Frame, GenerateRequest, InbetweenRequest, PromptedRequest
+from tasks_lib.engines.colour_match import matched
 from tasks_lib.engines.diffusers.guide import build_guide, quantised
 from tasks_lib.engines.diffusers.phases import threshold
 from tasks_lib.engines.diffusers.run import Made, Run, cropped, drawn_size, frames_of, padded
@@ -57,13 +58,16 @@ def by_guide(run: Run, request: InbetweenRequest) -> Made:
         num_frames=count,
         conditioning_scale=1.0 if request.guide is None else request.guide_strength,
     )
-    return Made(_exact(pictures[:total], request, known, lead), "vace")
+    return Made(_exact(pictures[:total], request, known, lead), "vace", _matched_note(request))
 
 
 def by_ends(run: Run, request: InbetweenRequest) -> Made:
     """First and last frame: of a clip before, the model sees the last image alone."""
-    if request.guide is not None:
-        raise EngineError("a guide video needs a WanVACEPipeline; this model sees the first and last frame alone")
+    if request.guide is not None or request.shown:
+        raise EngineError(
+            "a guide video, and pictures inside a clip, need a WanVACEPipeline; this model sees the first and last"
+            " frame alone"
+        )
     lead, known = known_frames(request)
     first = request.context.frames - 1 if request.context else 0
     span = request.frames + lead - first
@@ -78,7 +82,8 @@ def by_ends(run: Run, request: InbetweenRequest) -> Made:
     # Up to three frames too many are left out at even distances, so that both ends stay where they are.
     spread = [pictures[round(i * (count - 1) / max(span - 1, 1))] for i in range(span)]
     timeline = [known[i] for i in range(first)] + spread
-    return Made(_exact(timeline, request, known, lead), "first_last_frame" if request.end else "first_frame")
+    frames = _exact(timeline, request, known, lead, drawn_from=first)
+    return Made(frames, "first_last_frame" if request.end else "first_frame", _matched_note(request))
 
 
 def picture(run: Run, request: GenerateRequest) -> Made:
@@ -99,15 +104,28 @@ def known_frames(request: InbetweenRequest) -> tuple[int, dict[int, Frame]]:
         known = {0: load_image(request.start, *size)}
     if request.end is not None:
         known[request.frames + lead - 1] = load_image(request.end, *size)
+    for place, picture in request.shown:
+        known.setdefault(place + lead, load_image(picture, *size))
     return lead, known
 
 
-def _exact(pictures: list[Frame], request: InbetweenRequest, known: dict[int, Frame], lead: int) -> list[Frame]:
-    """What was known comes out as it went in, and as many frames as were asked for, whatever the model did."""
-    frames = [known[i] if i in known else cropped(p, request.width, request.height) for i, p in enumerate(pictures)]
+def _exact(
+    pictures: list[Frame], request: InbetweenRequest, known: dict[int, Frame], lead: int, drawn_from: int = 0
+) -> list[Frame]:
+    """What was known comes out as it went in, and as many frames as were asked for, whatever the model did.
+
+    From `drawn_from` on the model drew the known frames again, which shows what it does to colours.
+    """
+    frames = [cropped(picture, request.width, request.height) for picture in pictures]
     if len(frames) != request.frames + lead:
         raise EngineError(f"the model made {len(frames)} frames instead of {request.frames + lead}")
-    return frames[lead:]
+    if request.colour_match:
+        frames = matched(frames, {i: frame for i, frame in known.items() if i >= drawn_from})
+    return [known.get(i, frame) for i, frame in enumerate(frames)][lead:]
+
+
+def _matched_note(request: InbetweenRequest) -> tuple[str, ...]:
+    return ("the colours were brought to those of the frames that were given",) if request.colour_match else ()
 
 
 def _video(run: Run, request: InbetweenRequest | GenerateRequest, **arguments: Any) -> list[Frame]:

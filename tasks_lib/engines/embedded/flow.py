@@ -90,7 +90,7 @@ def dense_flow(a: Frame, b: Frame) -> tuple[Floats, Floats, Floats | None]:
     The last is None where no camera motion was found, or where it explains the pixels no better than plain flow.
     """
     grey_a, grey_b = (cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in (a, b))
-    forward, backward = _dis(grey_a, grey_b), _dis(grey_b, grey_a)
+    forward, backward = plain_flow(grey_a, grey_b), plain_flow(grey_b, grey_a)
     camera = camera_motion(grey_a, grey_b)
     if camera is None:
         return forward, backward, None
@@ -114,7 +114,7 @@ def _guided(a: Frame, b: Frame, plain: Floats, camera: Floats) -> _Guided:
     carried = move(camera, at)
     seen = inside(carried)
     # Where b shows nothing, a stands in for it, so that the rest of the patch has nothing to follow there.
-    rest = _dis(grey_a, np.where(seen, sample(grey_b, carried), grey_a))
+    rest = plain_flow(grey_a, np.where(seen, sample(grey_b, carried), grey_a))
     rest[~seen] = 0
     guided = move(camera, at + rest) - at
     error_plain, error_guided = (_local_error(a, b, at + flow) for flow in (plain, guided))
@@ -132,7 +132,8 @@ def _local_error(a: Frame, b: Frame, at: Floats) -> Floats:
     return np.where(seen > 0, summed / np.maximum(share, 1e-3), np.float32(_LOST))
 
 
-def _dis(a: Grey, b: Grey) -> Floats:
+def plain_flow(a: Grey, b: Grey) -> Floats:
+    """Displacements (x, y) of each pixel of a towards its place in b, by DIS alone: up to some tens of pixels."""
     flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     flow.setFinestScale(0)
     flow.setPatchStride(3)

@@ -18,7 +18,7 @@ from tasks_lib.engines.base import (
     OnProgress,
     watched,
 )
-from tasks_lib.engines.embedded.provenance import PROMPT_IGNORED, made
+from tasks_lib.engines.embedded.provenance import GUIDE_IGNORED, PROMPT_IGNORED, made
 from tasks_lib.engines.embedded.synthesis import WORKING_SIDES, Between
 from tasks_lib.errors import EngineError
 from tasks_lib.media.images import load_image
@@ -49,9 +49,13 @@ def travel(request: InbetweenRequest, *, on_progress: OnProgress, cancelled: IsC
 
     Without an end image the camera pushes in. The motion is measured now, the frames are made as they are drawn.
     """
+    if request.shown:
+        raise EngineError("this engine moves from one image to another; pictures between them need a WanVACEPipeline")
     start = load_image(request.start, request.width, request.height)
     method, confidence, at = _travel(start, request)
     notes = [PROMPT_IGNORED] if request.prompt else []
+    if request.guide:
+        notes.append(GUIDE_IGNORED)
     if method == "crossfade":
         notes.append(f"the two images do not show one scene (confidence below {MIN_CONFIDENCE})")
     return EngineResult(

@@ -10,6 +10,7 @@ import numpy as np
 from tasks_lib.engines.base import ModelRef, Provenance
 
 NAME = "embedded"
+GUIDE_IGNORED = "the guide was not followed: this engine moves from image to image as their pixels say"
 PROMPT_IGNORED = "the prompt was not followed: this engine only moves pixels"
 
 

@@ -16,8 +16,9 @@ from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
 from tasks_lib.engines import weights
+from tasks_lib.engines.base import UNGUIDED
 from tasks_lib.engines.cache import Warm, WarmCache
-from tasks_lib.engines.diffusers.guide import GREY, build_guide, quantised
+from tasks_lib.engines.diffusers.guide import build_guide, quantised
 from tasks_lib.engines.diffusers.phases import plan_steps, threshold
 from tasks_lib.errors import EngineError, TaskValidationError
 from tasks_lib.models import Model
@@ -115,11 +116,13 @@ def test_task_is_refused_at_its_creation_when_no_engine_could_make_it(
     table = {"wan": Model.model_validate(ROW)}
     here = Settings(database_url="", models=table, providers=providers)
     if problem is None:
-        require_engine(declared, alias, here)
+        require_engine(declared, {}, alias, here)
     else:
         with pytest.raises(EngineError, match=problem):
-            require_engine(declared, alias, here)
-    require_engine(declared, alias, Settings(database_url="postgresql://elsewhere", models=table, providers=providers))
+            require_engine(declared, {}, alias, here)
+    require_engine(
+        declared, {}, alias, Settings(database_url="postgresql://elsewhere", models=table, providers=providers)
+    )
 
 
 def test_type_runs_on_gpu_workers_when_the_settings_give_it_to_an_engine() -> None:
@@ -249,6 +252,6 @@ def test_guide_shows_what_is_known_and_masks_the_rest() -> None:
 
     known, steer = np.full((2, 2, 3), 9, np.uint8), np.full((2, 2, 3), 5, np.uint8)
     guide = build_guide(4, (2, 2), {0: known, 3: known}, [steer, steer])
-    assert [int(frame.max()) for frame in guide.frames] == [9, 5, GREY, 9]
+    assert [int(frame.max()) for frame in guide.frames] == [9, 5, UNGUIDED, 9]
     assert [int(mask.max()) for mask in guide.masks] == [0, 255, 255, 0]
     assert [quantised(n) for n in (1, 2, 5, 6, 9, 81)] == [1, 5, 5, 9, 9, 81]

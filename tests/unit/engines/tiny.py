@@ -43,6 +43,10 @@ from transformers import (
     CLIPTokenizer,
     CLIPVisionConfig,
     CLIPVisionModel,
+    DepthAnythingConfig,
+    DepthAnythingForDepthEstimation,
+    Dinov2Config,
+    DPTImageProcessorPil,
     Qwen2_5_VLConfig,
     Qwen2_5_VLForConditionalGeneration,
     Qwen2Tokenizer,
@@ -92,6 +96,40 @@ def build_pose(folder: Path) -> Path:
     torch.nn.init.normal_(model.head.conv.weight)
     model.save_pretrained(folder)
     VitPoseImageProcessorPil(size={"height": 64, "width": 48}).save_pretrained(folder)
+    return folder
+
+
+def build_depth(folder: Path, kind: str = "relative") -> Path:
+    """Make a tiny Depth Anything and save it; the same one for each kind, but for what its numbers stand for."""
+    torch.manual_seed(0)
+    backbone = Dinov2Config(
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        image_size=56,
+        patch_size=14,
+        out_indices=[1, 2],
+        apply_layernorm=True,
+        reshape_hidden_states=False,
+    )
+    config = DepthAnythingConfig(
+        backbone_config=backbone,
+        patch_size=14,
+        reassemble_hidden_size=16,
+        reassemble_factors=[2, 1],
+        neck_hidden_sizes=[8, 8],
+        fusion_hidden_size=8,
+        head_hidden_size=8,
+    )
+    model = DepthAnythingForDepthEstimation(config)
+    # Of so small a signal nothing would be left behind the last rectifier.
+    for weights in model.parameters():
+        if weights.dim() > 1:
+            torch.nn.init.normal_(weights, std=0.3)
+    torch.nn.init.constant_(model.head.conv3.bias, 2)
+    model.config.depth_estimation_type = kind
+    model.save_pretrained(folder)
+    DPTImageProcessorPil(size={"height": 56, "width": 56}, ensure_multiple_of=14).save_pretrained(folder)
     return folder
 
 
