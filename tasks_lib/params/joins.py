@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import AliasChoices, Field
+from pydantic import AfterValidator, AliasChoices, Field
 
 from tasks_lib.params.base import (
     SEED_MAX,
@@ -18,6 +18,7 @@ from tasks_lib.params.base import (
     Text,
 )
 from tasks_lib.params.loras import Lora, LoraParams
+from tasks_lib.params.motion import ColourMatchParams
 from tasks_lib.params.phases import PhaseConfig
 
 MAX_GAP = 161
@@ -30,7 +31,13 @@ InferenceSteps = Annotated[Steps, Field(validation_alias=AliasChoices("steps", "
 JoinSeed = Annotated[int, Field(ge=-1, le=SEED_MAX)]
 
 
-class JoinSettings(LoraParams):
+def _from_nothing(strength: float) -> float:
+    if strength < 1:
+        raise ValueError("no pipeline here starts from the frames of a clip; leave it out, or send 1")
+    return strength
+
+
+class JoinSettings(ColourMatchParams, LoraParams):
     """What is made between two clips."""
 
     prompt: Text = ""
@@ -49,10 +56,11 @@ class JoinSettings(LoraParams):
     """true: the made frames replace as many of the clips, half of each. false: they come in between."""
 
     keep_bridging_images: bool = False
-    """Keep the last and first picture of the clips inside the gap; needs a model."""
+    """Show the last picture of the clip before and the first of the clip after inside the gap, at a third and at two
+    thirds of it; needs a model that is a WanVACEPipeline."""
 
-    vid2vid_init_strength: Fraction | None = None
-    """Start from the replaced frames: 0 keeps them, 1 is as without; needs a model."""
+    vid2vid_init_strength: Annotated[Fraction, AfterValidator(_from_nothing)] | None = None
+    """Only 1, which is as without: no pipeline here starts VACE from frames that are there."""
 
     model_name: ModelName = None
     """Alias of a configured model; `model` is taken for it too. Without one the worker's default engine."""

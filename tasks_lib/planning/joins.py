@@ -20,6 +20,8 @@ from tasks_lib.planning.children import Child
 
 STITCH = "stitch"
 
+MIN_BRIDGING_GAP = 3
+
 
 class Join(BaseModel):
     """One joint, in frames. The bridge stands for the last `cut_before` and first `cut_after` frames of its clips."""
@@ -36,6 +38,13 @@ class Join(BaseModel):
     def frames(self) -> int:
         """How many frames the bridge has."""
         return self.context_before + self.gap + self.context_after
+
+    @property
+    def bridging(self) -> tuple[int, int] | None:
+        """The frames of the bridge at a third and two thirds of its gap; None where that is too short for it."""
+        if self.gap < MIN_BRIDGING_GAP:
+            return None
+        return self.context_before + self.gap // 3, self.context_before + 2 * self.gap // 3
 
 
 def plan_join(before: int, after: int, *, context: int, gap: int, replace: bool) -> Join:

@@ -122,6 +122,7 @@ def make_turbo_travel(bench: Bench) -> Output:
                     width=width,
                     height=height,
                     phases=phases,
+                    colour_match=bool(given.get("colour_match")),
                     **words,
                 )
             )

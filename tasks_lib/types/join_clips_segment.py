@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
 from tasks_lib.errors import EngineError
+from tasks_lib.models import Model
 from tasks_lib.params.base import MediaReference
 from tasks_lib.params.joins import ClipForm, JoinSettings
 from tasks_lib.planning.joins import plan_join
@@ -44,10 +47,7 @@ def execute(bench: Bench) -> Output:
     from tasks_lib.media.video import write_video
 
     params = JoinSegmentParams.parse(bench.params)
-    if params.keep_bridging_images or params.vid2vid_init_strength is not None:
-        raise EngineError(
-            "`keep_bridging_images` and `vid2vid_init_strength` need a model; configure one or leave them"
-        )
+    require_frames(bench.params, bench.model_for(InbetweenRequest.kind))
     wanted = {params.first_clip, params.clip_before, params.clip_after}
     files = {reference: bench.fetch(reference) for reference in wanted}
     form = Form.of(files[params.first_clip], params.resolution, params.fps)
@@ -67,6 +67,12 @@ def execute(bench: Bench) -> Output:
     write_video(context, iter(shown), form.fps, lossless=True)
     save_png(start, shown[-1])
     save_png(end, ahead[0])
+    kept: list[tuple[int, Path]] = []
+    if params.keep_bridging_images and join.bridging:
+        ends = (*before.frames(before.count - 1, before.count), *after.frames(0, 1))
+        for place, picture in zip(join.bridging, ends, strict=True):
+            kept.append((place, bench.folder / f"kept_{place:03d}.png"))
+            save_png(kept[-1][1], picture)
     result = bench.run(
         InbetweenRequest(
             start=start,
@@ -81,10 +87,17 @@ def execute(bench: Bench) -> Output:
             seed=max(params.seed, 0),
             steps=params.steps,
             guidance=params.guidance_scale,
+            loras=tuple(params.loras),
             phases=params.phase_config,
             fps=form.fps,
+            shown=tuple(kept),
+            colour_match=params.colour_match,
         )
     )
+    provenance = result.provenance
+    if params.keep_bridging_images and not kept:
+        unseen = f"`keep_bridging_images` was not followed: a gap of {join.gap} frames has no room for them"
+        provenance = replace(provenance, notes=(*provenance.notes, unseen))
 
     def bridge() -> Any:
         yield from result.frames
@@ -92,7 +105,16 @@ def execute(bench: Bench) -> Output:
 
     path = bench.folder / "bridge.mkv"
     write_video(path, bridge(), form.fps, lossless=True)
-    return bench.output(path, expect_frames=join.frames, join=join.model_dump(), provenance=result.provenance.as_dict())
+    return bench.output(path, expect_frames=join.frames, join=join.model_dump(), provenance=provenance.as_dict())
+
+
+def require_frames(params: dict[str, Any], model: Model | None) -> None:
+    """Refuse pictures inside the gap where the model sees none there. Raises `EngineError` that names the parameter."""
+    if params.get("keep_bridging_images") and not (model and model.sees_frames):
+        raise EngineError(
+            "`keep_bridging_images` needs a model that sees pictures inside the gap: name a WanVACEPipeline of"
+            " UNITASK_MODELS as `model_name`, or leave it out"
+        )
 
 
 def estimate_seconds(params: dict[str, Any]) -> float:
@@ -110,6 +132,7 @@ TASK_TYPE = TaskType(
     prepare=as_given,
     execute=execute,
     engine_kind="inbetween",
+    require=require_frames,
     estimate_seconds=estimate_seconds,
     public=False,
     tool_type="join-clips",

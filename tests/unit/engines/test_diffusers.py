@@ -31,7 +31,7 @@ from tasks_lib.engines.base import (
     VaryRequest,
 )
 from tasks_lib.engines.cache import warm_models
-from tasks_lib.errors import EngineError
+from tasks_lib.errors import EngineError, TaskValidationError
 from tasks_lib.media.images import load_image
 from tasks_lib.media.video import write_video
 from tasks_lib.models import Model
@@ -209,6 +209,53 @@ def test_guide_steers_vace_and_is_refused_when_the_model_knows_no_guides(
     assert not np.array_equal(guided, weaker)
     with pytest.raises(EngineError, match="WanVACEPipeline"):
         run(models[I2V], request("inbetween", pictures, guide=pictures["clip"]))
+
+
+def test_pictures_stand_at_their_places_when_a_clip_is_given_some_inside(
+    models: dict[str, Model], pictures: dict[str, Path]
+) -> None:
+    a, b = (load_image(pictures[name], WIDTH, HEIGHT) for name in ("a", "b"))
+    inside = ((5, pictures["b"]), (6, pictures["a"]))
+    asked = request("inbetween", pictures, frames=17, context=Context(pictures["clip"], 4), shown=inside)
+    frames = frames_of(models[VACE], asked)
+    without = frames_of(models[VACE], replace(asked, shown=()))
+    assert len(frames) == 17
+    assert np.array_equal(frames[5], b)
+    assert np.array_equal(frames[6], a)
+    assert np.array_equal(frames[:4], without[:4])
+    assert not np.array_equal(frames[7], without[7]), "they are seen by what is made, too"
+    late = frames_of(models[VACE], request("inbetween", pictures, start_included=False, shown=((1, pictures["a"]),)))
+    assert np.array_equal(late[1], a)
+    with pytest.raises(EngineError, match="inside a clip, need a WanVACEPipeline"):
+        run(models[I2V], replace(asked, context=None))
+    with pytest.raises(TaskValidationError, match=r"places \[17\] among 17 frames"):
+        replace(asked, shown=((17, pictures["a"]),))
+
+
+@pytest.mark.parametrize("pipeline", [VACE, I2V])
+def test_colours_are_those_of_what_was_given_when_they_are_matched(
+    models: dict[str, Model], pictures: dict[str, Path], pipeline: str, tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(2)
+    colours = {"a": (200, 60, 40), "b": (40, 70, 190)}
+    given = {name: np.clip(rng.normal(c, 12, (HEIGHT, WIDTH, 3)), 0, 255) for name, c in colours.items()}
+    for name, pixels in given.items():
+        Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / f"{name}.png")
+    asked = request("inbetween", pictures, start=tmp_path / "a.png", end=tmp_path / "b.png", frames=9)
+
+    def off(frames: list[Frame]) -> float:
+        """By how much the frames next to both images differ from them in their mean colours."""
+        pairs = ((frames[1], frames[0]), (frames[-2], frames[-1]))
+        return float(np.mean([np.abs(made.mean((0, 1)) - known.mean((0, 1))) for made, known in pairs]))
+
+    free, result = frames_of(models[pipeline], asked), run(models[pipeline], replace(asked, colour_match=True))
+    frames = list(result.frames)
+    assert len(frames) == len(free) == 9
+    assert all(np.array_equal(free[i], frames[i]) for i in (0, -1)), "the images are exact in any case"
+    # The model is made of noise, so that its frames have little in common with one another.
+    assert off(free) > 50
+    assert off(frames) < off(free) / 2
+    assert "the colours were brought to those of the frames that were given" in result.provenance.notes
 
 
 def test_nothing_outside_the_mask_changes_when_a_part_is_inpainted(

@@ -125,6 +125,65 @@ def test_task_is_refused_at_its_creation_when_no_engine_could_make_it(
     )
 
 
+GUIDE = "https://example.com/guide.mp4"
+
+
+@pytest.mark.parametrize(
+    ("task_type", "params", "pipeline", "problem"),
+    [
+        ("travel_segment", {"structure_video_path": GUIDE}, "WanVACEPipeline", None),
+        ("travel_segment", {"structure_video_path": GUIDE}, None, None),
+        (
+            "travel_segment",
+            {"structure_video_path": GUIDE},
+            "WanImageToVideoPipeline",
+            "`structure_video_path`: a WanImageToVideoPipeline follows no guide",
+        ),
+        (
+            "individual_travel_segment",
+            {"structure_guidance": {"target": "vace", "videos": [{"path": GUIDE}]}},
+            "WanImageToVideoPipeline",
+            "leave `structure_guidance` out",
+        ),
+        (
+            "travel_segment",
+            {"structure_guidance": {"target": "uni3c", "videos": [{"path": GUIDE}]}},
+            "WanVACEPipeline",
+            "no pipeline here takes a guide by `uni3c`; say `vace`",
+        ),
+        ("travel_segment", {"structure_guidance": {"target": "uni3c", "videos": [{"path": GUIDE}]}}, None, None),
+        (
+            "travel_segment",
+            {"structure_video_path": GUIDE, "structure_video_type": "depth"},
+            "WanVACEPipeline",
+            "`structure_video_type` is `depth`: `depth` of the model in UNITASK_MODELS must name the folder",
+        ),
+        ("travel_segment", {"structure_video_type": "depth"}, "WanVACEPipeline", None),
+        ("join_clips_segment", {"keep_bridging_images": True}, "WanVACEPipeline", None),
+        ("join_clips_segment", {"keep_bridging_images": False}, None, None),
+        ("join_clips_segment", {"keep_bridging_images": True}, None, "`keep_bridging_images` needs a model that sees"),
+        ("join_clips_segment", {"keep_bridging_images": True}, "WanImageToVideoPipeline", "`keep_bridging_images`"),
+    ],
+)
+def test_task_is_refused_at_its_creation_when_its_model_cannot_follow_it(
+    task_type: str, params: dict[str, Any], pipeline: str | None, problem: str | None
+) -> None:
+    table = {"it": Model.model_validate({"path": "/models", "pipeline": pipeline})} if pipeline else {}
+    here, alias = Settings(database_url="", models=table), "it" if pipeline else None
+    if problem is None:
+        require_engine(get_task_type(task_type), params, alias, here)
+    else:
+        with pytest.raises(EngineError, match=problem):
+            require_engine(get_task_type(task_type), params, alias, here)
+
+
+def test_guide_by_depth_is_taken_when_the_model_names_one_that_reads_it() -> None:
+    row = {"path": "/models", "pipeline": "WanVACEPipeline", "depth": "/models/depth"}
+    params = {"structure_video_path": GUIDE, "structure_video_type": "depth"}
+    here = Settings(database_url="", models={"it": Model.model_validate(row)})
+    require_engine(get_task_type("travel_segment"), params, "it", here)
+
+
 def test_type_runs_on_gpu_workers_when_the_settings_give_it_to_an_engine() -> None:
     ours = Settings(providers={"qwen_image": "engine:wan", "replicate_upscale": "engine"})
     assert pool(get_task_type("qwen_image"), Settings()) == "api"

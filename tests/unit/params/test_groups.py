@@ -9,10 +9,11 @@ import pytest
 from tasks_lib.errors import TaskValidationError
 from tasks_lib.params.base import ParamGroup, Resolution
 from tasks_lib.params.image import ReferenceParams
+from tasks_lib.params.joins import JoinSettings
 from tasks_lib.params.loras import Lora
 from tasks_lib.params.model import SeedParams
 from tasks_lib.params.resolution import ScaledResolutionParams
-from tasks_lib.params.structure import GuideVideo, StructureGuidance, StructureGuidanceParams
+from tasks_lib.params.structure import GuidedPartParams, GuideVideo, StructureGuidance, StructureGuidanceParams
 
 STYLE = "https://example.com/style.jpg"
 GUIDE = {"path": "https://example.com/guide.mp4"}
@@ -90,6 +91,13 @@ def test_adapters_have_one_shape_when_older_names_are_sent() -> None:
         (GuideVideo, {**GUIDE, "start_frame": 5, "end_frame": 5}, "params"),
         (StructureGuidance, {"target": "vace", "videos": []}, "videos"),
         (StructureGuidance, {"target": "vace", "videos": [GUIDE], "step_window": [0.5, 0.1]}, "params"),
+        (StructureGuidance, {"target": "vace", "videos": [{**GUIDE, "start_frame": 9}, GUIDE]}, "params"),
+        (
+            StructureGuidance,
+            {"target": "vace", "videos": [{**GUIDE, "start_frame": 5}, {**GUIDE, "end_frame": 6}]},
+            "params",
+        ),
+        (GuidedPartParams, {"film_start": 9, "film_frames": 9}, "params"),
         (
             StructureGuidanceParams,
             {"structure_video_path": GUIDE["path"], "structure_guidance": {"target": "vace", "videos": [GUIDE]}},
@@ -103,6 +111,28 @@ def test_guide_is_refused_when_it_contradicts_itself(
     with pytest.raises(TaskValidationError) as refused:
         model.parse(given)
     assert refused.value.field == field
+
+
+def test_guide_is_the_same_when_it_comes_in_either_form() -> None:
+    single = {
+        "structure_video_path": GUIDE["path"],
+        "structure_video_treatment": "clip",
+        "structure_video_type": "canny",
+    }
+    videos = [{**GUIDE, "treatment": "clip"}]
+    several = {"structure_guidance": {"target": "vace", "videos": videos, "preprocessing": "canny"}}
+    assert StructureGuidanceParams.parse(single).guidance() == StructureGuidanceParams.parse(several).guidance()
+    assert StructureGuidanceParams.parse({}).guidance() is None
+    in_turns = [{**GUIDE, "start_frame": 5}, {**GUIDE, "end_frame": 5}]
+    assert len(StructureGuidance.parse({"target": "vace", "videos": in_turns}).videos) == 2
+
+
+@pytest.mark.parametrize("strength", [0, 0.4])
+def test_start_from_frames_is_refused_when_it_is_more_than_a_default(strength: float) -> None:
+    assert JoinSettings.parse({"vid2vid_init_strength": 1}).vid2vid_init_strength == 1
+    with pytest.raises(TaskValidationError, match="no pipeline here starts from the frames of a clip") as refused:
+        JoinSettings.parse({"vid2vid_init_strength": strength})
+    assert refused.value.field == "vid2vid_init_strength"
 
 
 def test_part_of_a_request_is_checked_when_the_rest_is_to_come() -> None:

@@ -16,6 +16,16 @@ def film(before: int, after: int, join: Join) -> int:
 
 
 @pytest.mark.parametrize(
+    ("context", "gap", "places"), [(8, 53, (25, 43)), (4, 3, (5, 6)), (4, 2, None), (1, 9, (4, 7))]
+)
+def test_kept_pictures_divide_the_gap_in_three_when_it_has_room(
+    context: int, gap: int, places: tuple[int, int] | None
+) -> None:
+    join = Join(context_before=context, context_after=context, gap=gap, cut_before=0, cut_after=0)
+    assert join.bridging == places
+
+
+@pytest.mark.parametrize(
     ("before", "after", "gap", "replace", "frames", "total"),
     [
         (81, 81, 53, True, 69, 162),
