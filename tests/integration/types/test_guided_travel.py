@@ -1,4 +1,4 @@
-"""A structure video steers a travel: through create, plan, claim, execute and complete, by a tiny real VACE."""
+"""A structure video steers a travel, and pictures inside the gap a bridge: from create to complete, by a tiny VACE."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from tasks_lib.engines.cache import warm_models
 from tasks_lib.errors import EngineError
 from tasks_lib.media.images import save_png
 from tasks_lib.media.video import probe, read_frames, write_video
+from tasks_lib.planning.joins import Join
 from tasks_lib.queue import ClaimedTask
 from tasks_lib.settings import get_settings
 from tasks_lib.storage import fetch
@@ -245,3 +246,32 @@ def test_result_says_so_when_the_engine_without_weights_is_given_a_guide(
     for task in segments:
         notes = (get_task(task.id).result or {})["provenance"]["notes"]
         assert f"the structure video was not followed: {why}" in notes
+
+
+@pytest.mark.parametrize("gap", [9, 2])
+def test_bridge_shows_the_ends_of_its_clips_when_they_are_kept(
+    machine: Owner, media: dict[str, str], tmp_path: Path, gap: int
+) -> None:
+    clips = [{"url": media[WALK]}, {"url": media[LEVELS]}]
+    settings = {"context_frame_count": 4, "gap_frame_count": gap, "replace_mode": True, "keep_bridging_images": True}
+    create_task(
+        "join_clips_orchestrator",
+        {"clips": clips, "use_input_video_fps": True, "model_name": "vace", "steps": 2, "seed": 1} | settings,
+        project_id=machine.project_id,
+    )
+    (host,) = queue.claim("api", "host", hosted=True)
+    plant_children(host)
+    (task,) = queue.claim("gpu", "worker")
+    folder = work(task, tmp_path / "bridge")
+    result = get_task(task.id).result or {}
+    notes = [note for note in result["provenance"]["notes"] if "keep_bridging_images" in note]
+    bridge = list(read_frames(folder / "bridge.mkv"))
+    assert len(bridge) == Join.model_validate(result["join"]).frames
+    if gap == 2:
+        assert notes == ["`keep_bridging_images` was not followed: a gap of 1 frames has no room for them"]
+        return
+    last, first = affine(photograph("coffee.png"), 2, SIDE)(1), np.zeros((SIDE, SIDE, 3), np.uint8)
+    assert notes == []
+    assert np.array_equal(bridge[4 + 3], last), "the last frame of the clip before, at a third"
+    assert np.array_equal(bridge[4 + 6], first), "the first frame of the clip after, at two thirds"
+    assert not np.array_equal(bridge[4 + 4], last)
