@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tasks_lib import create_task, get_task, queue, upload_media
+from tasks_lib import create_task, get_task, list_tasks, queue, upload_media
 from tasks_lib.creation import plant_children
 from tasks_lib.engines.base import UNGUIDED, Frame
 from tasks_lib.engines.bench import Bench
@@ -109,6 +109,13 @@ def travel(owner: Owner, media: dict[str, str], folder: Path, **given: Any) -> t
     assert row.output_location is not None
     fetch(row.output_location, folder / "film.mp4")
     return row, [task for task in done if task.task_type == "travel_segment"], folder / "film.mp4"
+
+
+def asked(media: dict[str, str], **given: Any) -> dict[str, Any]:
+    """A guide as one video, or with a `target` as an object."""
+    if "target" in given:
+        return {"structure_guidance": given | {"videos": [{"path": media[WALK]}]}}
+    return given | {"structure_video_path": media[WALK]}
 
 
 def shown(folder: Path) -> list[Frame]:
@@ -214,35 +221,41 @@ def test_depth_guides_when_the_model_names_one_that_reads_it(
     ("given", "problem"),
     [
         ({"structure_video_type": "depth"}, "`structure_video_type` is `depth`: `depth` of the model"),
-        ({"structure_guidance": "uni3c"}, "`structure_guidance.target`: no pipeline here takes a guide by `uni3c`"),
+        ({"target": "uni3c"}, "`structure_guidance.target`: no pipeline here takes a guide by `uni3c`"),
     ],
 )
 def test_worker_says_why_when_the_model_cannot_follow_the_guide(
     machine: Owner, media: dict[str, str], tmp_path: Path, given: dict[str, Any], problem: str
 ) -> None:
-    if "structure_guidance" in given:
-        given = {"structure_guidance": {"target": given["structure_guidance"], "videos": [{"path": media[WALK]}]}}
-    else:
-        given = given | {"structure_video_path": media[WALK]}
     with pytest.raises(EngineError, match=problem):
-        travel(machine, media, tmp_path / "film", **given)
+        travel(machine, media, tmp_path / "film", **asked(media, **given))
+
+
+def test_nothing_is_stored_when_no_segment_could_follow_its_guide(
+    machine: Owner, media: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where creators and workers share a machine, it is known."""
+    monkeypatch.setenv("UNITASK_DATABASE_URL", "")
+    get_settings.cache_clear()
+    with pytest.raises(EngineError, match="`structure_video_type` is `depth`"):
+        travel(machine, media, tmp_path, structure_video_path=media[WALK], structure_video_type="depth")
+    clips = {"clips": [{"url": media[WALK]}] * 2, "keep_bridging_images": True}
+    with pytest.raises(EngineError, match="`keep_bridging_images` needs a model"):
+        create_task("join_clips_orchestrator", clips, project_id=machine.project_id)
+    assert list_tasks() == []
 
 
 @pytest.mark.parametrize(
     ("given", "why"),
     [
-        ({"structure_video_path": WALK}, "that takes a model that is a WanVACEPipeline"),
-        ({"structure_guidance": "uni3c"}, "no pipeline here takes a guide by `uni3c`"),
+        ({}, "that takes a model that is a WanVACEPipeline"),
+        ({"target": "uni3c"}, "no pipeline here takes a guide by `uni3c`"),
     ],
 )
 def test_result_says_so_when_the_engine_without_weights_is_given_a_guide(
     machine: Owner, media: dict[str, str], tmp_path: Path, given: dict[str, Any], why: str
 ) -> None:
-    if "structure_guidance" in given:
-        given = {"structure_guidance": {"target": given["structure_guidance"], "videos": [{"path": media[WALK]}]}}
-    else:
-        given = {"structure_video_path": media[WALK]}
-    _, segments, _ = travel(machine, media, tmp_path / "film", model_name=None, **given)
+    _, segments, _ = travel(machine, media, tmp_path / "film", model_name=None, **asked(media, **given))
     for task in segments:
         notes = (get_task(task.id).result or {})["provenance"]["notes"]
         assert f"the structure video was not followed: {why}" in notes
