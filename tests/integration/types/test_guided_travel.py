@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from db import tables
 from tasks_lib import create_task, get_task, list_tasks, queue, upload_media
 from tasks_lib.creation import plant_children
 from tasks_lib.engines.base import UNGUIDED, Frame
@@ -24,6 +25,7 @@ from tasks_lib.settings import get_settings
 from tasks_lib.storage import fetch
 from tasks_lib.types.registry import get_task_type
 from tests.conftest import Owner
+from tests.integration.types.test_helpers import insert
 from tests.scenes import affine, photograph
 
 SIDE = 64
@@ -111,6 +113,22 @@ def travel(owner: Owner, media: dict[str, str], folder: Path, **given: Any) -> t
     return row, [task for task in done if task.task_type == "travel_segment"], folder / "film.mp4"
 
 
+def segment(owner: Owner, media: dict[str, str], images: tuple[int, int], **given: Any) -> ClaimedTask:
+    """One segment of 9 frames between two of the images, claimed."""
+    params = {
+        "segment_index": 0,
+        "start_image_url": media[str(images[0])],
+        "end_image_url": media[str(images[1])],
+        "num_frames": 9,
+        "resolution": f"{SIDE}x{SIDE}",
+        "model_name": "vace",
+        "steps": 2,
+    }
+    create_task("individual_travel_segment", params | given, project_id=owner.project_id)
+    (task,) = queue.claim("gpu", "worker")
+    return task
+
+
 def asked(media: dict[str, str], **given: Any) -> dict[str, Any]:
     """A guide as one video, or with a `target` as an object."""
     if "target" in given:
@@ -182,27 +200,36 @@ def test_segment_made_again_follows_the_same_part_when_its_place_in_the_film_is_
     _, (_, second), _ = travel(machine, media, tmp_path / "film", independent_segments=True, frame_overlap=0, **guide)
     assert second.placement is not None
     film = {"parent_generation_id": second.placement["parent_generation_id"]}
-    create_task(
-        "individual_travel_segment",
-        {
-            **guide,
-            **film,
-            "segment_index": 1,
-            "start_image_url": media["1"],
-            "end_image_url": media["2"],
-            "num_frames": 9,
-            "film_start": 8,
-            "film_frames": 17,
-            "resolution": f"{SIDE}x{SIDE}",
-            "model_name": "vace",
-            "steps": 2,
-        },
-        project_id=machine.project_id,
-    )
-    (again,) = queue.claim("gpu", "worker")
+    again = segment(machine, media, segment_index=1, images=(1, 2), film_start=8, film_frames=17, **film, **guide)
     folder = work(again, tmp_path / "again")
     assert np.array_equal(shown(folder), shown(tmp_path / "film" / str(second.child_key)))
     assert {int(level) for frame in shown(folder) for level in np.unique(frame)} == {0, 255}
+
+
+def test_guide_acts_as_strongly_as_it_is_asked_to(machine: Owner, media: dict[str, str], tmp_path: Path) -> None:
+    film = {"parent_generation_id": str(insert(tables.generations, project_id=machine.project_id, type="video"))}
+    asked_for: dict[str, dict[str, Any]] = {
+        f"{kind} {strength}": {
+            "structure_video_path": media[WALK],
+            "structure_video_type": kind,
+            "structure_video_motion_strength": strength,
+        }
+        for kind in ("canny", "flow")
+        for strength in (0.0, 0.3, 1.0)
+    }
+    made: dict[str, list[Frame]] = {}
+    guided: dict[str, int] = {}
+    for name, guide in {"free": {}, **asked_for}.items():
+        task = segment(machine, media, (0, 1), **film, **guide)
+        made[name] = list(read_frames(work(task, tmp_path / name) / "segment.mp4"))
+        guided[name] = (get_task(task.id).result or {}).get("guided_frames", -1)
+
+    assert guided == {"free": -1, "canny 0.0": 0, **dict.fromkeys(list(asked_for)[1:], 9)}
+    assert np.array_equal(made["canny 0.0"], made["free"]), "it is as if there were none"
+    assert not np.array_equal(made["canny 0.3"], made["canny 1.0"])
+    assert all((frame == 255).all() for frame in shown(tmp_path / "flow 0.0")), "everything is to stand still"
+    pale, strong = (np.mean(shown(tmp_path / f"flow {strength}")) for strength in (0.3, 1.0))
+    assert 255 - pale == pytest.approx(0.3 * (255 - strong), rel=0.05)
 
 
 def test_depth_guides_when_the_model_names_one_that_reads_it(
