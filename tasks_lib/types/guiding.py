@@ -114,8 +114,10 @@ def _draw(guidance: StructureGuidance, model: Model) -> Draw:
         case "canny":
             return signals.edges(guidance.canny_intensity)
         case "depth":
-            from tasks_lib.engines.diffusers.depth import depth
-
+            try:
+                from tasks_lib.engines.diffusers.depth import depth
+            except ImportError as error:
+                raise EngineError(f"a guide of depth needs the extra `gpu` on this worker: {error}") from error
             assert model.depth is not None, "it was required before"
             return depth(model.depth, guidance.depth_contrast)
         case "none":
