@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, Self, TypeAlias
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_settings import NoDecode
 
 WEIGHTLESS = frozenset({"inbetween", "upscale", "inpaint"})
 """What the embedded engine makes without a model."""
+
+RIFE = "RIFE"
 
 PIPELINES: dict[str, dict[str, str]] = {
     "WanVACEPipeline": {"inbetween": "WanVACEPipeline"},
@@ -31,9 +33,10 @@ PIPELINES: dict[str, dict[str, str]] = {
         "inpaint": "ZImageInpaintPipeline",
     },
     "StableDiffusionUpscalePipeline": {"upscale": "StableDiffusionUpscalePipeline"},
+    RIFE: {"inbetween": RIFE},
 }
 """The pipelines that may be loaded, and for each what it is asked for: the kind of request, and the class of diffusers
-that serves it with the same weights."""
+that serves it with the same weights. RIFE is none of diffusers', but a network of our own engines."""
 
 SEES_FRAMES = frozenset({"WanVACEPipeline"})
 """The pipelines that are shown a video of frames to keep and frames to follow: those that a guide can steer."""
@@ -66,10 +69,11 @@ class Model(_Row):
     """One row of the table: weights on this machine, and how they are used where a request does not say."""
 
     pipeline: Annotated[str, AfterValidator(_check_pipeline)]
-    """The class of diffusers, which the folder's `model_index.json` must name too."""
+    """The class of diffusers, which the folder's `model_index.json` must name too; or RIFE."""
 
     path: str
-    """A folder in the layout of diffusers, with safetensors only; with `allow_download` also an id of the hub."""
+    """A folder in the layout of diffusers, with safetensors only; with `allow_download` also an id of the hub. For RIFE
+    one file of its weights."""
 
     allow_download: bool = False
     """Whether `path` may be an id whose files are fetched."""
@@ -104,6 +108,13 @@ class Model(_Row):
 
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
     """What the digest of its weights must be; `unitask models` prints it."""
+
+    @model_validator(mode="after")
+    def _only_what_counts(self) -> Self:
+        """RIFE samples nothing, is never fetched, and computes in single precision: its flows are in pixels."""
+        if self.pipeline == RIFE and (more := self.model_fields_set - {"pipeline", "path", "sha256"}):
+            raise ValueError(f"a row of {RIFE} has `path` and `sha256`, and not {', '.join(sorted(more))}")
+        return self
 
     @property
     def kinds(self) -> frozenset[str]:

@@ -24,16 +24,16 @@ def list_models(
     """List the models of UNITASK_MODELS: what they serve, and where their weights are."""
     rows: list[dict[str, Any]] = []
     for alias, model in get_settings().models.items():
-        folder = Path(model.path).expanduser()
-        there = folder.is_dir()
+        place = Path(model.path).expanduser()
+        there = place.exists()
         rows.append(
             {
                 "model": alias,
                 "pipeline": model.pipeline,
                 "serves": sorted(model.kinds),
                 "path": model.path,
-                "bytes": weights.size_on_disk(folder) if there else None,
-                "sha256": weights.digest(folder) if there and digests else model.sha256,
+                "bytes": weights.size_on_disk(place) if there else None,
+                "sha256": weights.digest(place) if there and digests else model.sha256,
             }
         )
     if output is Output.json:

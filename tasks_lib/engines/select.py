@@ -5,6 +5,7 @@ from __future__ import annotations
 from tasks_lib.engines.base import Engine, Request
 from tasks_lib.engines.embedded import EmbeddedEngine
 from tasks_lib.errors import EngineError
+from tasks_lib.models import RIFE
 from tasks_lib.serving import model_for
 from tasks_lib.settings import get_settings
 
@@ -18,6 +19,10 @@ def engine_for(request: Request, alias: str | None) -> Engine:
     model = model_for(request.kind, alias, settings)
     if model is None:
         return EmbeddedEngine()
+    if model.pipeline == RIFE:
+        from tasks_lib.engines.rife import RifeEngine
+
+        return RifeEngine(str(alias), model, settings)
     try:
         from tasks_lib.engines.diffusers.engine import DiffusersEngine
     except ImportError as error:

@@ -1,4 +1,4 @@
-"""The weight files of a model on disk: how large they are, and which they are. It needs no torch."""
+"""The weights of a model on disk, a folder or one file: how large they are, and which. It needs no torch."""
 
 from __future__ import annotations
 
@@ -7,19 +7,23 @@ from functools import cache
 from pathlib import Path
 
 
-def size_on_disk(folder: Path) -> int:
-    """Bytes of the weights of a folder, near what they will take in memory."""
-    return sum(path.stat().st_size for path in folder.rglob("*.safetensors"))
+def size_on_disk(place: Path) -> int:
+    """Bytes of the weights of a folder or a file, near what they will take in memory."""
+    return sum(path.stat().st_size for path in _files(place))
 
 
-def digest(folder: Path) -> str:
-    """SHA-256 over the names and the SHA-256 of all weight files of a folder, in the order of their names."""
-    whole = hashlib.sha256()
-    for path in sorted(folder.rglob("*.safetensors")):
-        facts = path.stat()
-        own = _digest(path, facts.st_size, facts.st_mtime_ns)
-        whole.update(f"{path.relative_to(folder).as_posix()} {own}\n".encode())
-    return whole.hexdigest()
+def digest(place: Path) -> str:
+    """SHA-256 of a file; of a folder, over the names and the SHA-256 of all its weight files, in the order of their
+    names."""
+    own = {path: _digest(path, path.stat().st_size, path.stat().st_mtime_ns) for path in _files(place)}
+    if place in own:
+        return own[place]
+    lines = "".join(f"{path.relative_to(place).as_posix()} {found}\n" for path, found in own.items())
+    return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def _files(place: Path) -> list[Path]:
+    return [place] if place.is_file() else sorted(place.rglob("*.safetensors"))
 
 
 @cache

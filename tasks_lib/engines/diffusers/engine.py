@@ -7,10 +7,9 @@ from importlib.metadata import version
 from typing import Any
 
 import diffusers
-import psutil
 import torch
 
-from tasks_lib.engines import weights
+from tasks_lib.engines import device, weights
 from tasks_lib.engines.base import (
     Cancelled,
     EngineResult,
@@ -120,7 +119,7 @@ class DiffusersEngine:
         except (Cancelled, TaskError):
             raise
         except Exception as error:
-            if _is_shortage(error):
+            if device.is_shortage(error):
                 return None
             detail = f"{type(error).__name__}: {str(error)[:500]}"
             raise EngineError(f"the model `{self._alias}` failed: {detail}") from error
@@ -150,16 +149,10 @@ class DiffusersEngine:
             pipeline = load.load(self._alias, self._model)
             size = load.size_in_memory(pipeline)
             load.place(pipeline, offload)
-            in_ram = offload != "none" or not torch.cuda.is_available()
+            in_ram = offload != "none" or device.name() == "cpu"
             return Warm(pipeline, size, weights.digest(folder), offload, in_ram)
 
-        return warm_models().get(self._alias, weights.size_on_disk(folder), self._budget(), fresh)
-
-    def _budget(self) -> int:
-        whole = self._settings.model_bytes
-        if whole is None and torch.cuda.is_available():
-            whole = torch.cuda.get_device_properties(0).total_memory * 3 // 4
-        return (whole or psutil.virtual_memory().total // 2) // self._settings.gpu_slots
+        return warm_models().get(self._alias, weights.size_on_disk(folder), device.budget(self._settings), fresh)
 
     def _plan(self, request: Request) -> Plan:
         phases = request.phases if isinstance(request, InbetweenRequest) else None
@@ -176,8 +169,3 @@ def _as(name: str, pipeline: Any) -> Any:
     other = getattr(diffusers, name)(**pipeline.components)
     other.set_progress_bar_config(disable=True)
     return other
-
-
-def _is_shortage(error: BaseException) -> bool:
-    # The CPU's allocator has no exception of its own.
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)

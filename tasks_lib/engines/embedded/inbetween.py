@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from math import cos, pi
+from typing import Protocol
 
 import cv2
 import numpy as np
@@ -44,15 +45,33 @@ def estimate(request: InbetweenRequest) -> Estimate:
     return Estimate(seconds, 60 * pixels + 400 * min(pixels, WORKING_SIDES[1] ** 2))
 
 
-def travel(request: InbetweenRequest, *, on_progress: OnProgress, cancelled: IsCancelled) -> EngineResult:
-    """Optical flow where the two images belong together, an eased cross-fade where they do not, and it says which.
+class Pair(Protocol):
+    """Two images, and what lies between them."""
+
+    @property
+    def confidence(self) -> float:
+        """How much they look like one scene, 0 to 1."""
+
+    def at(self, t: float, /) -> Frame:
+        """The frame at time t from 0 (exactly the first) to 1 (exactly the second)."""
+
+
+def travel(
+    request: InbetweenRequest,
+    *,
+    on_progress: OnProgress,
+    cancelled: IsCancelled,
+    method: str = "flow",
+    pair: Callable[[Frame, Frame], Pair] = Between,
+) -> EngineResult:
+    """Motion by `method` where the two images belong together, an eased cross-fade where not, and it says which.
 
     Without an end image the camera pushes in. The motion is measured now, the frames are made as they are drawn.
     """
     if request.shown:
         raise EngineError("this engine moves from one image to another; pictures between them need a WanVACEPipeline")
     start = load_image(request.start, request.width, request.height)
-    method, confidence, at = _travel(start, request)
+    method, confidence, at = _travel(start, request, method, pair)
     notes = [PROMPT_IGNORED] if request.prompt else []
     if request.guide:
         notes.append(GUIDE_IGNORED)
@@ -64,15 +83,17 @@ def travel(request: InbetweenRequest, *, on_progress: OnProgress, cancelled: IsC
     )
 
 
-def _travel(start: Frame, request: InbetweenRequest) -> tuple[str, float | None, Callable[[float], Frame]]:
+def _travel(
+    start: Frame, request: InbetweenRequest, method: str, pair: Callable[[Frame, Frame], Pair]
+) -> tuple[str, float | None, Callable[[float], Frame]]:
     """The method, its confidence, and the frame at each time from 0 to 1."""
     if request.end is None:
         return "push_in", None, lambda t: _pushed_in(start, _eased(t))
     end = load_image(request.end, request.width, request.height)
-    between = Between(start, end)
-    confidence = round(between.motion.confidence, 4)
+    between = pair(start, end)
+    confidence = round(between.confidence, 4)
     if confidence >= MIN_CONFIDENCE:
-        return "flow", confidence, between.at
+        return method, confidence, between.at
     return "crossfade", confidence, lambda t: _crossfaded(start, end, _eased(t))
 
 

@@ -30,8 +30,7 @@ class Between:
     def __init__(self, a: Frame, b: Frame) -> None:
         self._images = a, b
         height, width = a.shape[:2]
-        scale = float(np.clip(1, *(side / max(height, width) for side in WORKING_SIDES)))
-        motion = estimate_motion(_resized(a, scale), _resized(b, scale))
+        motion, scale = measured(a, b)
         coarse_a, coarse_b = _resized(a, scale * _TRACKS), _resized(b, scale * _TRACKS)
         self._cells = here = grid(*coarse_a.shape[:2])
         self._pixels = grid(height, width)
@@ -44,6 +43,11 @@ class Between:
             (here, there_a, _worth(coarse_a, coarse_b, there_a, camera)),
             (there_b, here, _worth(coarse_b, coarse_a, there_b, back)),
         )
+
+    @property
+    def confidence(self) -> float:
+        """How far the motion can be trusted, 0 to 1."""
+        return self.motion.confidence
 
     def at(self, t: float) -> Frame:
         """The frame at time t from 0 (exactly a) to 1 (exactly b)."""
@@ -65,6 +69,12 @@ class Between:
         source = self._pixels + cv2.resize(offset * factor, (width, height))
         moved = sample(self._images[which], source, cv2.INTER_CUBIC, cv2.BORDER_REFLECT_101)
         return moved, np.asarray(cv2.resize(known, (width, height)), np.float32)
+
+
+def measured(a: Frame, b: Frame) -> tuple[Motion, float]:
+    """The motion between two images in the working size, and what that is of their own."""
+    scale = float(np.clip(1, *(side / max(a.shape) for side in WORKING_SIDES)))
+    return estimate_motion(_resized(a, scale), _resized(b, scale)), scale
 
 
 def splat(values: Floats, at: Floats, weight: Floats) -> tuple[Floats, Floats]:
