@@ -7,6 +7,9 @@ import torch
 
 from tasks_lib.settings import Settings
 
+# What the CPU's allocator, the GPU's driver, and cuBLAS or cuDNN say.
+_SHORT = ("can't allocate memory", "out of memory", "ALLOC_FAILED")
+
 
 def name() -> str:
     """The GPU where there is one."""
@@ -22,5 +25,7 @@ def budget(settings: Settings) -> int:
 
 
 def is_shortage(error: BaseException) -> bool:
-    """Whether memory was short: on the GPU, in Python, or for the CPU's tensors, which have no exception of their own."""
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+    """Whether memory was short: in Python, on the GPU, or in a library beside them that has no exception for it."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _SHORT)

@@ -12,7 +12,7 @@ import transformers
 from huggingface_hub import snapshot_download
 from safetensors import SafetensorError
 
-from tasks_lib.engines import weights
+from tasks_lib.engines import device, weights
 from tasks_lib.errors import EngineError
 from tasks_lib.models import Model
 
@@ -37,9 +37,9 @@ def load(alias: str, model: Model) -> Any:
             dtype={"default": getattr(torch, model.dtype), **_exact_parts(model)},
             **own,
         )
-    except torch.OutOfMemoryError:
-        raise
     except (SafetensorError, OSError, ValueError, TypeError, KeyError, RuntimeError, AttributeError) as error:
+        if device.is_shortage(error):
+            raise
         raise EngineError(f"the model `{alias}` cannot be loaded from `{model.path}`: {error}") from error
     if model.flow_shift is not None:
         pipeline.scheduler = shifted(pipeline.scheduler, model.flow_shift)
@@ -49,10 +49,10 @@ def load(alias: str, model: Model) -> Any:
 
 def place(pipeline: Any, offload: str) -> None:
     """Bring a pipeline to the device; offloading keeps only what computes there, which a CPU has no use for."""
-    if not torch.cuda.is_available():
+    if device.name() == "cpu":
         return
     if offload == "none":
-        pipeline.to("cuda")
+        pipeline.to(device.name())
     elif offload == "model":
         pipeline.enable_model_cpu_offload()
     else:

@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError
 
+from tasks_lib.engines import device
 from tasks_lib.engines.diffusers.phases import Plan
 from tasks_lib.errors import EngineError
 from tasks_lib.media.download import download
@@ -52,9 +52,9 @@ class Adapters:
                 self._load(name, path)
             if expert != "high" and pair:
                 self._load(name, path, load_into_transformer_2=True)
-        except torch.OutOfMemoryError:
-            raise
         except (SafetensorError, OSError, ValueError, KeyError, RuntimeError, AttributeError) as error:
+            if device.is_shortage(error):
+                raise
             raise EngineError(f"the adapter `{path.name}` cannot be loaded: {str(error)[:500]}") from error
         if not any(name in names for names in self._pipeline.get_list_adapters().values()):
             raise EngineError(f"the adapter `{path.name}` has nothing for a {type(self._pipeline).__name__}")

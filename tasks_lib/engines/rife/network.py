@@ -41,7 +41,7 @@ class IFNet:
     def encode(self, image: Frame) -> torch.Tensor:
         """What the network sees of an image: its colours, 0 to 1, and its features, 1 x C x height x width, padded."""
         height, width = image.shape[:2]
-        planes = torch.from_numpy(image).permute(2, 0, 1)[None].to(self._device, torch.float32) / 255
+        planes = torch.tensor(image, device=self._device).permute(2, 0, 1)[None].float() / 255
         seen = functional.pad(planes, (0, -width % _PADDED, 0, -height % _PADDED))
         features = self._rectified("encode.cnn0", seen, stride=2)
         for name in ("encode.cnn1", "encode.cnn2"):
