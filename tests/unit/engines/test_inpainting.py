@@ -14,7 +14,7 @@ from tasks_lib.engines.embedded.flow import Bools
 from tasks_lib.errors import TaskValidationError
 from tasks_lib.media.images import save_png
 from tasks_lib.media.quality import psnr
-from tests.scenes import PHOTOGRAPHS, photograph
+from tests.scenes import PHOTOGRAPHS, holes, photograph
 
 
 def filled(
@@ -34,16 +34,6 @@ def filled(
     return EmbeddedEngine().run(
         asked, on_progress=lambda step, *_: steps.append(step), cancelled=lambda: len(steps) >= stop_after
     )
-
-
-def holes(seed: int, height: int, width: int) -> Bools:
-    """Five ellipses of 10 to 22 pixels."""
-    rng = np.random.default_rng(seed)
-    mask = np.zeros((height, width), np.uint8)
-    for _ in range(5):
-        centre = int(rng.integers(40, width - 40)), int(rng.integers(40, height - 40))
-        cv2.ellipse(mask, centre, (int(rng.integers(10, 22)), int(rng.integers(10, 22))), 0, 0, 360, 1, -1)
-    return mask > 0
 
 
 def test_fill_is_nearer_to_the_truth_than_that_of_opencv_when_it_is_known(tmp_path: Path) -> None:
