@@ -31,6 +31,7 @@ _PLAIN = 2.0  # what a pixel without an edge counts against those with one, in g
 _NOISE = 12.0  # grey levels squared: errors below it are no errors
 _FAR = 3.0  # what each block of distance adds to an error
 _POOR = 160.0  # grey levels squared: at this error a find counts half, against the smooth fill that is the first guess
+_EVEN = 2.0  # grey levels squared: differences below it are noise
 _SECONDS_PER_BLOCK = 4e-4
 
 
@@ -95,9 +96,11 @@ def _fill_one(blocks: Frame, hole: Bools, unknown: Bools) -> Iterator[int]:
         target = rows + window[0].start, columns + window[1].start
         found, weights = _alike(means, trust, window, places)
         sources = [(rows + top, columns + left) for top, left in found]
-        unsure = (1 - weights.sum()) * means[target]
-        means[target] = unsure + sum(w * means[at] for w, at in zip(weights, sources, strict=True))
-        blocks[target] = unsure[:, None, None] + sum(w * blocks[at] for w, at in zip(weights, sources, strict=True))
+        lighter = sum(w * _lighter(means, trust, window, at) for w, at in zip(weights, found, strict=True))
+        rest = (1 - weights.sum()) * means[target] + lighter
+        means[target] = rest + sum(w * means[at] for w, at in zip(weights, sources, strict=True))
+        drawn = rest[:, None, None] + sum(w * blocks[at] for w, at in zip(weights, sources, strict=True))
+        blocks[target] = np.rint(drawn).clip(0, 255)
         trust[target] = trust[window].mean()
         hole[target] = False
         yield len(rows)
@@ -133,6 +136,17 @@ def _alike(
     weights = np.exp(-(error - error.min()) / (_SOFT * (error.min() + _NOISE)))
     weights *= _POOR / (_POOR + error.min()) / weights.sum()
     return list(zip(*np.unravel_index(best, errors.shape), strict=True)), np.asarray(weights, np.float32)
+
+
+def _lighter(means: Floats, trust: Floats, window: tuple[slice, slice], found: tuple[int, int]) -> Floats:
+    """By how much a patch is lighter than a find, in each colour, so far as that is all by which they differ.
+
+    Light changes over a sky or a wall, and copied as they are the patches would show their edges.
+    """
+    there = means[found[0] : found[0] + _SIDE, found[1] : found[1] + _SIDE]
+    differ = (means[window] - there)[trust[window] > 0]
+    lighter = differ.mean(axis=0)
+    return np.asarray(lighter * np.square(lighter) / (np.square(differ).mean(axis=0) + _EVEN), np.float32)
 
 
 def _in_blocks(image: Frame, hole: Bools, size: int) -> tuple[Frame, Bools]:

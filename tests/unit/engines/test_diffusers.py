@@ -43,6 +43,9 @@ WIDTH, HEIGHT = 40, 32
 MODES = ("animate", "replace")
 VACE, I2V, Z_IMAGE = "WanVACEPipeline", "WanImageToVideoPipeline", "ZImagePipeline"
 
+UNGUIDED = {VACE: 1.0, "QwenImagePipeline": 1.0, Z_IMAGE: 0.0}
+"""The guidance at which each follows no negative prompt."""
+
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread() -> Iterator[None]:
@@ -342,6 +345,34 @@ def test_base_is_exactly_itself_again_when_an_adapter_was_used(
     assert not np.array_equal(adapted(1.0), base)
     assert np.array_equal(adapted(0.0), base)
     assert np.array_equal(frames_of(models[VACE], request("inbetween", pictures)), base)
+
+
+def test_adapter_of_a_model_is_on_its_expert_alone_when_its_row_says_so(
+    models: dict[str, Model], pictures: dict[str, Path], adapter: Path
+) -> None:
+    def own(expert: str | None) -> list[Frame]:
+        loras = [{"path": str(adapter / "motion.safetensors"), "expert": expert}] if expert else []
+        row = Model.model_validate({**models[VACE].model_dump(), "loras": loras})
+        return frames_of(row, request("inbetween", pictures))
+
+    base, *others = (own(expert) for expert in (None, "high", "low", "both"))
+    for i, frames in enumerate(others):
+        assert all(not np.array_equal(frames, other) for other in (base, *others[:i]))
+    assert np.array_equal(own(None), base)
+
+
+@pytest.mark.parametrize("pipeline", [VACE, "QwenImagePipeline", Z_IMAGE])
+def test_negative_prompt_counts_when_there_is_guidance(
+    models: dict[str, Model], pictures: dict[str, Path], pipeline: str
+) -> None:
+    kind = "inbetween" if pipeline == VACE else "generate"
+
+    def drawn(guidance: float, negative: str) -> list[Frame]:
+        asked = request(kind, pictures, guidance=guidance, negative_prompt=negative)
+        return frames_of(models[pipeline], asked)
+
+    assert not np.array_equal(drawn(6.0, "rain"), drawn(6.0, "a crowd of people"))
+    assert np.array_equal(drawn(UNGUIDED[pipeline], "rain"), drawn(UNGUIDED[pipeline], "a crowd of people"))
 
 
 def test_adapter_acts_in_its_phase_alone_when_phases_name_it(

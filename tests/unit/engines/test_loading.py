@@ -202,6 +202,40 @@ def test_weights_are_loaded_and_counted_when_all_is_well(good: Path) -> None:
     assert 0.8 < load.size_in_memory(pipeline) / weights.size_on_disk(good) < 1.2
 
 
+def test_parts_have_the_numbers_of_the_row_and_the_decoder_single_precision_when_it_is_wan(good: Path) -> None:
+    import torch
+
+    from tasks_lib.engines.diffusers import load
+
+    pipeline = load.load("wan", row(good, dtype="bfloat16"))
+    assert {pipeline.transformer.dtype, pipeline.text_encoder.dtype} == {torch.bfloat16}
+    assert pipeline.vae.dtype == torch.float32
+
+
+def test_id_of_the_hub_is_asked_for_when_its_row_allows_it_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a hub that is away: the task may succeed later, where without leave it never could."""
+    from tasks_lib.engines.diffusers import load
+
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    for allowed, problem in ((True, "cannot be fetched as `some/model`"), (False, "need `allow_download`")):
+        model = Model.model_validate({**ROW, "path": "some/model", "allow_download": allowed})
+        with pytest.raises(EngineError, match=problem) as refused:
+            load.load("wan", model)
+        assert refused.value.retryable == allowed
+
+
+def test_shortage_is_told_from_other_failures_when_weights_are_loaded(
+    good: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tasks_lib.engines.diffusers import load
+
+    short = RuntimeError("CUDA error: out of memory")
+    monkeypatch.setattr("diffusers.WanPipeline.from_pretrained", lambda *_, **__: (_ for _ in ()).throw(short))
+    with pytest.raises(RuntimeError, match="out of memory") as told:
+        load.load("wan", row(good))
+    assert told.value is short
+
+
 def cut_weights(folder: Path) -> None:
     path = next((folder / "transformer").glob("*.safetensors"))
     path.write_bytes(path.read_bytes()[:-1000])
