@@ -1,4 +1,4 @@
-"""What the embedded engine makes beside peers, where the truth is known: the tables of docs/engines.md, and seconds."""
+"""The embedded engine beside peers, where the truth is known: the tables of docs/engines.md, with their seconds."""
 
 from __future__ import annotations
 
@@ -125,14 +125,14 @@ def sets() -> dict[str, list[Triplet]]:
 
 
 def between_frames(method: Pair, of: list[Triplet]) -> Figures:
-    """Means over the triplets; seconds for a frame are those of an 81-frame segment, its preparation included."""
+    """Means over the triplets; the seconds are those of a frame of an 81-frame segment, its preparation included."""
     rows = []
     for a, middle, b in of:
-        start = time.perf_counter()
+        start = time.process_time()
         draw = method(a, b)
-        prepared = time.perf_counter()
+        prepared = time.process_time()
         made = draw()
-        drawn = time.perf_counter() - prepared
+        drawn = time.process_time() - prepared
         rows.append((*compared(made, middle), drawn + (prepared - start) / (SEGMENT - 2)))
     return _means(rows)
 
@@ -196,9 +196,9 @@ def compared(made: Frame, truth: Frame, where: Any = ...) -> tuple[float, float]
 def _timed(method: Maker, given: list[Any], truths: list[Frame]) -> Figures:
     rows = []
     for one, truth in zip(given, truths, strict=True):
-        start = time.perf_counter()
+        start = time.process_time()
         made = method(*one)
-        seconds = time.perf_counter() - start
+        seconds = time.process_time() - start
         rows.append((*compared(made, truth, *one[1:]), seconds))
     return _means(rows)
 
@@ -208,7 +208,7 @@ def _means(rows: list[tuple[float, float, float]]) -> Figures:
 
 
 def show(table: Table) -> None:
-    """A table as it stands in docs/engines.md: dB, SSIM and seconds of each method, the best dB in bold."""
+    """A table as it stands in docs/engines.md: dB, SSIM and seconds of a core for each method, the best dB in bold."""
     methods = list(next(iter(table.values())))
     print("| set | " + " | ".join(methods) + " |")
     print("|---|" + "---|" * len(methods))
@@ -224,7 +224,9 @@ def show(table: Table) -> None:
 
 
 def run() -> Table:
-    """Print all tables, and answer their figures."""
+    """Print all tables, and answer their figures. Seconds are those of one core, whatever else the machine does."""
+    cv2.setNumThreads(1)
+    torch.set_num_threads(1)
     with rife() as peer:
         methods: dict[str, Pair] = {"cross-fade": crossfade, "embedded": embedded} | ({"RIFE": peer} if peer else {})
         frames = {

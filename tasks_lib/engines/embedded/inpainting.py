@@ -2,7 +2,7 @@
 
 Patch by patch as Criminisi et al. (2004) order them: first where much round a pixel is known and an edge runs into the
 hole. What is known of the patch is looked for in the surroundings, exactly and everywhere, and the unknown rest becomes
-a mean of the best finds, the better the more (Wong and Orchard 2008).
+a mean of the best finds, the better the more (Wong and Orchard 2008), each in the light of the place it comes to.
 
 A large picture is cut into blocks of s x s pixels, so that its longer side has at most `_FINEST` of them: patches are
 compared by the blocks' mean colours, and whole blocks are copied, so the fill is as sharp as the picture.
