@@ -135,7 +135,8 @@ def make_turbo_travel(bench: Bench) -> Output:
     path = bench.folder / "film.mp4"
     write_video(path, chain.from_iterable(clips()), PAIR_FPS, lossless=False)
     frames = len(pairs) * (PAIR_FRAMES - 1) + 1
-    return bench.output(path, expect_frames=frames, provenance=noted(made[0], given))
+    segments = [provenance.as_dict() for provenance in made]
+    return bench.output(path, expect_frames=frames, provenance=noted(made[0], given), segments=segments)
 
 
 def make_animation(bench: Bench) -> Output:

@@ -240,7 +240,11 @@ def test_every_type_is_made_when_a_model_is_configured(machine: Owner, tmp_path:
         assert len(made["model"]["digest"]) == 64, name
         assert made["seed"] == (0 if name == "image_upscale" else 5), name
         assert {made["engine"], "torch"} <= {"rife", *made["versions"]}, name
-    styled, inpainted = (get_task(ids[name]).result for name in ("qwen_image_style", "image_inpaint"))
+    styled, inpainted, turbo = (
+        get_task(ids[name]).result for name in ("qwen_image_style", "image_inpaint", "wan_2_2_i2v")
+    )
+    assert turbo is not None
+    assert [segment["method"] for segment in turbo["segments"]] == ["first_last_frame"], "each pair says its own"
     failed = get_task(missing.task_id)
     assert (failed.status, failed.attempt, failed.error_kind) == ("Failed", 1, "engine")
     assert "no model `gone` in UNITASK_MODELS; known are: `vace`" in (failed.error_message or "")
