@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from itertools import count
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from tasks_lib.errors import EngineError, TaskValidationError
 from tasks_lib.params.loras import Lora
 from tasks_lib.params.phases import PhaseConfig
+
+T = TypeVar("T")
 
 Frame = NDArray[np.uint8]
 """One picture, H x W x 3, RGB."""
@@ -253,7 +255,7 @@ class Engine(Protocol):
         of a model, of a cancellation, and `EngineError` for what it cannot serve."""
 
 
-def watched(frames: Iterable[Frame], total: int, *, on_progress: OnProgress, cancelled: IsCancelled) -> Iterator[Frame]:
+def watched(frames: Iterable[T], total: int, *, on_progress: OnProgress, cancelled: IsCancelled) -> Iterator[T]:
     """Pass frames on, report each, and raise `Cancelled` before the next is drawn when asked to stop."""
     source = iter(frames)
     for step in count(1):

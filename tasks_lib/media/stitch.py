@@ -4,21 +4,37 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from math import cos, pi
 from pathlib import Path
 from typing import Literal
 
+import av
+import cv2
 import numpy as np
 
-from tasks_lib.engines.base import Frame, IsCancelled, OnProgress, watched
+from tasks_lib.engines.base import IsCancelled, OnProgress, watched
 from tasks_lib.errors import EngineError, TaskValidationError
-from tasks_lib.media.video import count_packets, read_frames, write_video
+from tasks_lib.media.video import Picture, count_packets, read_pictures, write_video
 
 Mode = Literal["independent", "chained"]
 
 
+@dataclass(frozen=True)
+class Part:
+    """A piece of a film: its pictures, drawn once, and how many there will be."""
+
+    pictures: Iterator[Picture]
+    count: int
+
+    @classmethod
+    def of(cls, path: Path) -> Part:
+        """All of a file."""
+        return cls(read_pictures(path), count_packets(path))
+
+
 def stitch(
-    segments: Sequence[Path],
+    parts: Sequence[Part],
     overlaps: Sequence[int],
     output: Path,
     fps: float,
@@ -27,21 +43,21 @@ def stitch(
     on_progress: OnProgress,
     cancelled: IsCancelled,
 ) -> int:
-    """Encode the segments as one film and return its number of frames.
+    """Encode the parts as one film and return its number of frames.
 
-    `overlaps[i]` frames at the end of segment i and the start of segment i+1 show the same time and are cross-faded.
+    `overlaps[i]` frames at the end of part i and the start of part i+1 show the same time and are cross-faded.
     In independent mode an overlap of 0 means that the two share their keyframe, which is written once; in chained
     mode it means that they share nothing. Raises `TaskValidationError` when the numbers do not fit one another,
-    `EngineError` when a segment has fewer frames than its overlaps, `Cancelled` within one frame.
+    `EngineError` when a part has fewer frames than its overlaps, `Cancelled` within one frame.
     """
-    if not segments or len(overlaps) != len(segments) - 1 or any(o < 0 for o in overlaps):
+    if not parts or len(overlaps) != len(parts) - 1 or any(o < 0 for o in overlaps):
         raise TaskValidationError(
-            f"`overlaps` is {list(overlaps)}; {len(segments)} segments need {len(segments) - 1} of 0 or more",
+            f"`overlaps` is {list(overlaps)}; {len(parts)} segments need {len(parts) - 1} of 0 or more",
             "overlaps",
         )
     shared = [max(o, 1) if mode == "independent" else o for o in overlaps]
-    total = sum(count_packets(path) for path in segments) - sum(shared)
-    frames = _joined(segments, overlaps, shared)
+    total = sum(part.count for part in parts) - sum(shared)
+    frames = _joined(parts, overlaps, shared)
     return write_video(
         output, watched(frames, total, on_progress=on_progress, cancelled=cancelled), fps, lossless=False
     )
@@ -52,19 +68,19 @@ def crossfade_weights(n: int) -> list[float]:
     return [(1 - cos(pi * (i + 1) / (n + 1))) / 2 for i in range(n)]
 
 
-def _joined(segments: Sequence[Path], overlaps: Sequence[int], shared: Sequence[int]) -> Iterator[Frame]:
-    held: deque[Frame] = deque()
-    for index, path in enumerate(segments):
+def _joined(parts: Sequence[Part], overlaps: Sequence[int], shared: Sequence[int]) -> Iterator[Picture]:
+    held: deque[Picture] = deque()
+    for index, part in enumerate(parts):
         before, held = held, deque()
         # A keyframe that is merely shared keeps the picture of the earlier segment.
         weights = crossfade_weights(overlaps[index - 1]) if index else []
         keep = shared[index] if index < len(shared) else 0
         count = 0
-        for count, frame in enumerate(read_frames(path), start=1):
+        for count, picture in enumerate(part.pictures, start=1):
             if before:
                 earlier = before.popleft()
-                frame = _mix(earlier, frame, weights[count - 1]) if weights else earlier
-            held.append(frame)
+                picture = _mix(earlier, picture, weights[count - 1]) if weights else earlier
+            held.append(picture)
             if len(held) > keep:
                 yield held.popleft()
         if before or len(held) < keep:
@@ -73,8 +89,11 @@ def _joined(segments: Sequence[Path], overlaps: Sequence[int], shared: Sequence[
     yield from held
 
 
-def _mix(earlier: Frame, later: Frame, weight: float) -> Frame:
-    if earlier.shape != later.shape:
-        raise EngineError(f"segments of the shapes {earlier.shape} and {later.shape} cannot be joined")
-    mixed = earlier + (later.astype(np.float32) - earlier) * np.float32(weight)
-    return np.rint(mixed).astype(np.uint8)
+def _mix(earlier: Picture, later: Picture, weight: float) -> Picture:
+    a, b = (
+        picture.to_ndarray(format="rgb24") if isinstance(picture, av.VideoFrame) else picture
+        for picture in (earlier, later)
+    )
+    if a.shape != b.shape:
+        raise EngineError(f"segments of the shapes {a.shape} and {b.shape} cannot be joined")
+    return np.asarray(cv2.addWeighted(a, 1 - weight, b, weight, 0), np.uint8)

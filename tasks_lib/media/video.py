@@ -8,14 +8,15 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from fractions import Fraction
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 import av
 import numpy as np
 from av.container import InputContainer, OutputContainer
-from av.video.reformatter import ColorRange, Colorspace, Interpolation
+from av.video.frame import PictureType
+from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 from av.video.stream import VideoStream
 
 from tasks_lib.engines.base import Frame
@@ -26,7 +27,7 @@ from tasks_lib.settings import get_settings
 _SEGMENT = ("libx264rgb", "rgb24", {"qp": "0", "preset": "ultrafast"})
 # High profile 4:2:0 plays everywhere; at CRF 12 photographs lose less to x264 than to 4:2:0 itself. The scaler takes
 # chroma from the middle of its four pixels, so the file says so (`chromaloc`): untrue, it costs up to 11 dB.
-_FILM = ("libx264", "yuv420p", {"crf": "12", "preset": "fast", "x264-params": "chromaloc=1"})
+FILM = ("libx264", "yuv420p", {"crf": "12", "preset": "fast", "x264-params": "chromaloc=1"})
 _BT709 = 1
 
 # FFmpeg's scaler is quick and careless by default: every level 1 too low, and 1 to 15 dB lost. Its flags
@@ -38,6 +39,9 @@ _TO_RGB = Interpolation.BICUBIC | _ACCURATE | _FULL_CHROMA_OUT
 # FFmpeg would follow the addresses inside a playlist: only containers that hold their own pixels are opened.
 _OPEN = {"protocol_whitelist": "file", "format_whitelist": "mov,mp4,matroska,webm,avi,mpegts,gif"}
 _MAX_STREAMS = 16
+
+Picture = Frame | av.VideoFrame
+"""One picture, as an array or as the decoder left it: RGB in either case."""
 
 
 @dataclass(frozen=True)
@@ -58,25 +62,25 @@ class MediaFacts:
         return asdict(self)
 
 
-def write_video(path: Path, frames: Iterable[Frame], fps: float, *, lossless: bool) -> int:
-    """Encode H x W x 3 RGB frames as MP4 and return how many there were.
+def write_video(path: Path, frames: Iterable[Picture], fps: float, *, lossless: bool) -> int:
+    """Encode RGB frames as MP4 and return how many there were.
 
     Lossless is for segments that will be stitched; otherwise H.264 4:2:0, BT.709, index in front, of even size.
     The file appears whole or not at all, even when `frames` raises. Raises `EngineError` for no frames or a frame
     of another size, `TaskValidationError` for an odd size.
     """
-    source = iter(frames)
+    source = map(_as_video_frame, frames)
     first = next(source, None)
     if first is None:
         raise EngineError(f"`{path.name}` would have no frames")
-    if not lossless and (first.shape[0] % 2 or first.shape[1] % 2):
+    if not lossless and (first.height % 2 or first.width % 2):
         raise TaskValidationError(
-            f"a film of {first.shape[1]} x {first.shape[0]} cannot be encoded; width and height must be even"
+            f"a film of {first.width} x {first.height} cannot be encoded; width and height must be even"
         )
     partial = path.with_name(f".{path.name}.partial")
     try:
         with av.open(str(partial), "w", format="mp4", options={"movflags": "+faststart"}) as output:
-            count = _encode(output, _chain(first, source), fps, _SEGMENT if lossless else _FILM)
+            count = _encode(output, chain([first], source), fps, _SEGMENT if lossless else FILM)
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
@@ -90,6 +94,13 @@ def read_frames(path: Path) -> Iterator[Frame]:
             yield _upright(frame)
 
 
+def read_pictures(path: Path) -> Iterator[av.VideoFrame]:
+    """The same, and what lies in the file as RGB is not copied: good for what goes on into another file."""
+    with _opened(path) as container:
+        for frame in container.decode(video=0):
+            yield frame if frame.format.is_rgb and not frame.rotation else _as_video_frame(_upright(frame))
+
+
 def tail_frames(path: Path, n: int) -> list[Frame]:
     """The last n frames. Raises `TaskValidationError` if there are fewer."""
     tail = deque(read_frames(path), maxlen=n)
@@ -101,7 +112,8 @@ def tail_frames(path: Path, n: int) -> list[Frame]:
 def count_packets(path: Path) -> int:
     """How many frames the file seems to have, without decoding: good enough for a progress bar."""
     with _opened(path) as container:
-        return sum(packet.size > 0 for packet in container.demux(video=0))
+        told = container.streams.video[0].frames
+        return told or sum(packet.size > 0 for packet in container.demux(video=0))
 
 
 def check_length(path: Path) -> None:
@@ -134,44 +146,55 @@ def probe(path: Path) -> MediaFacts:
     return MediaFacts(width, height, float(fps), frames, float(frames / fps), codec, path.stat().st_size, digest)
 
 
-def _encode(output: OutputContainer, frames: Iterator[Frame], fps: float, form: tuple[str, str, dict[str, str]]) -> int:
+def _encode(
+    output: OutputContainer, frames: Iterable[av.VideoFrame], fps: float, form: tuple[str, str, dict[str, str]]
+) -> int:
     codec, pixels, options = form
-    stream = output.add_stream(codec, rate=Fraction(fps).limit_denominator(1001), options=options)
+    rate = Fraction(fps).limit_denominator(1001)
+    stream = output.add_stream(codec, rate=rate, options=options)
     assert isinstance(stream, VideoStream)
     stream.pix_fmt = pixels
-    shape: tuple[int, ...] = ()
+    # PyAV's default cuts each picture into slices: they wait for one another, and compress worse.
+    stream.codec_context.thread_type = "FRAME"
+    converter = VideoReformatter()
     count = 0
-    for count, array in enumerate(frames, start=1):
-        if not shape:
-            shape = array.shape
-            stream.height, stream.width = shape[:2]
+    for count, frame in enumerate(frames, start=1):
+        if count == 1:
+            stream.width, stream.height = frame.width, frame.height
             if pixels != "rgb24":
                 _tag_bt709(stream)
-        elif array.shape != shape:
-            raise EngineError(f"frame {count} has the shape {array.shape}; the first had {shape}")
-        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(array), format="rgb24")
-        if pixels != "rgb24":
+        elif (frame.width, frame.height) != (stream.width, stream.height):
+            sizes = f"{frame.width} x {frame.height}; the first had {stream.width} x {stream.height}"
+            raise EngineError(f"frame {count} has the size {sizes}")
+        if pixels == "rgb24":
+            frame = converter.reformat(frame, format=pixels)
+        else:
             # Both the samples and the tags: a file that says one matrix and holds another shifts its colours.
-            frame = frame.reformat(
+            frame = converter.reformat(
+                frame,
                 format=pixels,
                 dst_colorspace=Colorspace.ITU709,
                 dst_color_range=ColorRange.MPEG,
                 interpolation=_TO_YUV,
+                threads=1,
             )
+        # What a decoder wrote there would rule this encoder: its times, and where key frames stand.
+        frame.pts, frame.time_base, frame.pict_type = count - 1, 1 / rate, PictureType.NONE
         output.mux(stream.encode(frame))
     output.mux(stream.encode(None))
     return count
+
+
+def _as_video_frame(picture: Picture) -> av.VideoFrame:
+    if isinstance(picture, av.VideoFrame):
+        return picture
+    return av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
 
 
 def _tag_bt709(stream: VideoStream) -> None:
     context = stream.codec_context
     context.colorspace = context.color_primaries = context.color_trc = _BT709
     context.color_range = ColorRange.MPEG
-
-
-def _chain(first: Frame, rest: Iterator[Frame]) -> Iterator[Frame]:
-    yield first
-    yield from rest
 
 
 @contextmanager
@@ -191,6 +214,7 @@ def _opened(path: Path) -> Iterator[InputContainer]:
                 size = f"{stream.width} x {stream.height}"
                 raise TaskValidationError(f"`{path.name}` is too large: frames of {size}; at most {allowed} pixels")
             stream.codec_context.options = bounded
+            stream.codec_context.thread_type = "AUTO"
             yield container
     except (av.FFmpegError, OSError) as error:
         raise TaskValidationError(f"`{path.name}` cannot be read as a video: {error.strerror}") from error

@@ -19,7 +19,7 @@ from typing import Any, Self
 
 from tasks_lib import storage
 from tasks_lib.errors import DatabaseError, LeaseLostError, ProviderError, TaskError
-from tasks_lib.media.stitch import stitch
+from tasks_lib.media.stitch import Part, stitch
 from tasks_lib.media.video import probe
 from tasks_lib.providers import files, jobs
 from tasks_lib.providers.base import Status, Work
@@ -255,7 +255,7 @@ def _keep(task: ClaimedTask, paths: list[Path], told: list[dict[str, Any]], note
     if len(paths) > 1:
         path = path.with_name("film.mp4")
         stitch(
-            paths,
+            [Part.of(part) for part in paths],
             [0] * (len(paths) - 1),
             path,
             probe(paths[0]).fps,

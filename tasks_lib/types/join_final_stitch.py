@@ -26,10 +26,8 @@ class JoinStitchParams(ClipForm, TaskParams):
 
 def execute(bench: Bench) -> Output:
     """Cut the clips as the bridges say, and cross-fade each bridge with both its clips over the shared context."""
-    from tasks_lib.engines.base import watched
     from tasks_lib.media.clips import Form, open_clip
-    from tasks_lib.media.stitch import stitch
-    from tasks_lib.media.video import write_video
+    from tasks_lib.media.stitch import Part, stitch
 
     params = JoinStitchParams.parse(bench.params)
     files = {reference: bench.fetch(reference) for reference in {params.first_clip, *params.clips}}
@@ -42,12 +40,10 @@ def execute(bench: Bench) -> Output:
         clip = open_clip(files[reference], form)
         start = joins[i - 1].cut_after if i else 0
         stop = clip.count - (joins[i].cut_before if i < len(joins) else 0)
-        part = bench.folder / f"clip_{i:03d}.mkv"
-        kept = watched(clip.frames(start, stop), stop - start, on_progress=_silent, cancelled=bench.cancelled)
-        total += write_video(part, kept, form.fps, lossless=True)
-        parts.append(part)
+        parts.append(Part(clip.frames(start, stop), stop - start))
+        total += stop - start
         if i < len(joins):
-            parts.append(bench.input_file(keys[i]))
+            parts.append(Part.of(bench.input_file(keys[i])))
             overlaps += [joins[i].context_before, joins[i].context_after]
             total += joins[i].gap
     film = bench.folder / "film.mp4"
@@ -57,10 +53,6 @@ def execute(bench: Bench) -> Output:
         expect_frames=total,
         joins=[{"key": key, **bench.inputs[key]["result"]["provenance"]} for key in keys],
     )
-
-
-def _silent(_: int, __: int) -> None:
-    """The bar is the film's own."""
 
 
 def estimate_seconds(params: dict[str, Any]) -> float:

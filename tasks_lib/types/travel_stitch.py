@@ -39,13 +39,13 @@ class TravelStitchParams(TaskParams):
 def execute(bench: Bench) -> Output:
     """Join the segments, and draw a contact sheet of the film."""
     from tasks_lib.media.sheet import contact_sheet, save_preview
-    from tasks_lib.media.stitch import stitch
+    from tasks_lib.media.stitch import Part, stitch
 
     params = TravelStitchParams.parse(bench.params)
     keys = [segment_key(i) for i in range(params.segments)]
     film, sheet = bench.folder / "film.mp4", bench.folder / "contact_sheet.png"
     stitch(
-        [bench.input_file(key) for key in keys],
+        [Part.of(bench.input_file(key)) for key in keys],
         params.overlaps,
         film,
         params.fps,

@@ -11,7 +11,7 @@ from PIL import Image
 from tasks_lib.engines.base import Cancelled, Frame
 from tasks_lib.errors import EngineError, TaskValidationError
 from tasks_lib.media.sheet import contact_sheet
-from tasks_lib.media.stitch import Mode, crossfade_weights, stitch
+from tasks_lib.media.stitch import Mode, Part, crossfade_weights, stitch
 from tasks_lib.media.video import probe, read_frames, write_video
 
 
@@ -31,7 +31,7 @@ def join(folder: Path, segments: list[list[float]], overlaps: list[int], mode: M
     """The mean level of every frame of the film."""
     film = folder / "film.mp4"
     count = stitch(
-        write(folder, segments),
+        [Part.of(path) for path in write(folder, segments)],
         overlaps,
         film,
         16,
@@ -82,7 +82,7 @@ def test_stitch_stops_within_one_frame_and_leaves_nothing_when_cancelled(tmp_pat
     steps: list[tuple[int, int]] = []
     with pytest.raises(Cancelled):
         stitch(
-            paths,
+            [Part.of(path) for path in paths],
             [0],
             tmp_path / "film.mp4",
             16,
