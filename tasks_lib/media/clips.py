@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from tasks_lib.engines.base import Frame
-from tasks_lib.media.video import MediaFacts, check_length, probe, read_frames
+from tasks_lib.media.video import check_length, probe, probe_times, read_frames
 from tasks_lib.params.base import size_of
 from tasks_lib.planning.joins import resampled
 
@@ -27,7 +27,8 @@ class Form:
     @classmethod
     def of(cls, first_clip: Path, resolution: str | None, fps: float | None) -> Form:
         """What is given, and for the rest as the first clip is, with its sides brought down to even numbers."""
-        facts = _facts(first_clip)
+        check_length(first_clip)
+        facts = probe(first_clip)
         width, height = size_of(resolution) if resolution else (facts.width // 2 * 2, facts.height // 2 * 2)
         return cls(width, height, fps or facts.fps)
 
@@ -39,6 +40,8 @@ class Clip:
     path: Path
     form: Form
     sources: list[int]
+    begin: float
+    """When its first frame stands in the file's own time, in seconds."""
 
     @property
     def count(self) -> int:
@@ -63,13 +66,9 @@ class Clip:
 
 def open_clip(path: Path, form: Form) -> Clip:
     """A clip in a form. Raises `TaskValidationError` for what is not a video, or longer than the settings allow."""
-    facts = _facts(path)
-    return Clip(path, form, resampled(facts.frames, facts.fps, form.fps))
-
-
-def _facts(path: Path) -> MediaFacts:
     check_length(path)
-    return probe(path)
+    _, times = probe_times(path)
+    return Clip(path, form, resampled(times, form.fps), times[0])
 
 
 def _fit(frame: Frame, form: Form) -> Frame:

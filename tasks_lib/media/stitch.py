@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from math import cos, pi
 from pathlib import Path
@@ -15,7 +15,7 @@ import numpy as np
 
 from tasks_lib.engines.base import IsCancelled, OnProgress, watched
 from tasks_lib.errors import EngineError, TaskValidationError
-from tasks_lib.media.video import Picture, count_packets, read_pictures, write_video
+from tasks_lib.media.video import Picture, Samples, count_packets, read_pictures, write_video
 
 Mode = Literal["independent", "chained"]
 
@@ -42,8 +42,9 @@ def stitch(
     mode: Mode,
     on_progress: OnProgress,
     cancelled: IsCancelled,
+    sound: Iterable[Samples] | None = None,
 ) -> int:
-    """Encode the parts as one film and return its number of frames.
+    """Encode the parts as one film and return its number of frames; `sound` is as for `write_video`.
 
     `overlaps[i]` frames at the end of part i and the start of part i+1 show the same time and are cross-faded.
     In independent mode an overlap of 0 means that the two share their keyframe, which is written once; in chained
@@ -58,9 +59,8 @@ def stitch(
     shared = [max(o, 1) if mode == "independent" else o for o in overlaps]
     total = sum(part.count for part in parts) - sum(shared)
     frames = _joined(parts, overlaps, shared)
-    return write_video(
-        output, watched(frames, total, on_progress=on_progress, cancelled=cancelled), fps, lossless=False
-    )
+    shown = watched(frames, total, on_progress=on_progress, cancelled=cancelled)
+    return write_video(output, shown, fps, lossless=False, sound=sound)
 
 
 def crossfade_weights(n: int) -> list[float]:

@@ -14,10 +14,12 @@ from typing import Any
 
 import av
 import numpy as np
+from av.audio.stream import AudioStream
 from av.container import InputContainer, OutputContainer
 from av.video.frame import PictureType
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 from av.video.stream import VideoStream
+from numpy.typing import NDArray
 
 from tasks_lib.engines.base import Frame
 from tasks_lib.errors import EngineError, TaskValidationError
@@ -29,6 +31,7 @@ _SEGMENT = ("libx264rgb", "rgb24", {"qp": "0", "preset": "ultrafast"})
 # chroma from the middle of its four pixels, so the file says so (`chromaloc`): untrue, it costs up to 11 dB.
 FILM = ("libx264", "yuv420p", {"crf": "12", "preset": "fast", "x264-params": "chromaloc=1"})
 _BT709 = 1
+_SOUND_BITS = 192_000
 
 # FFmpeg's scaler is quick and careless by default: every level 1 too low, and 1 to 15 dB lost. Its flags
 # SWS_ACCURATE_RND, SWS_FULL_CHR_H_INT and SWS_FULL_CHR_H_INP, which PyAV passes on but does not name:
@@ -37,11 +40,14 @@ _TO_YUV = Interpolation.AREA | _ACCURATE | _FULL_CHROMA_IN
 _TO_RGB = Interpolation.BICUBIC | _ACCURATE | _FULL_CHROMA_OUT
 
 # FFmpeg would follow the addresses inside a playlist: only containers that hold their own pixels are opened.
-_OPEN = {"protocol_whitelist": "file", "format_whitelist": "mov,mp4,matroska,webm,avi,mpegts,gif"}
+_FORMATS = "mov,mp4,matroska,webm,avi,mpegts,gif"
 _MAX_STREAMS = 16
 
 Picture = Frame | av.VideoFrame
 """One picture, as an array or as the decoder left it: RGB in either case."""
+Samples = NDArray[np.float32]
+"""Sound, 2 x n: left and right, SOUND_RATE of each in a second, from -1 to 1."""
+SOUND_RATE = 48_000
 
 
 @dataclass(frozen=True)
@@ -62,8 +68,10 @@ class MediaFacts:
         return asdict(self)
 
 
-def write_video(path: Path, frames: Iterable[Picture], fps: float, *, lossless: bool) -> int:
-    """Encode RGB frames as MP4 and return how many there were.
+def write_video(
+    path: Path, frames: Iterable[Picture], fps: float, *, lossless: bool, sound: Iterable[Samples] | None = None
+) -> int:
+    """Encode RGB frames as MP4 and return how many there were. `sound` gives for each frame what is heard with it.
 
     Lossless is for segments that will be stitched; otherwise H.264 4:2:0, BT.709, index in front, of even size.
     The file appears whole or not at all, even when `frames` raises. Raises `EngineError` for no frames or a frame
@@ -80,7 +88,7 @@ def write_video(path: Path, frames: Iterable[Picture], fps: float, *, lossless: 
     partial = path.with_name(f".{path.name}.partial")
     try:
         with av.open(str(partial), "w", format="mp4", options={"movflags": "+faststart"}) as output:
-            count = _encode(output, chain([first], source), fps, _SEGMENT if lossless else FILM)
+            count = _encode(output, chain([first], source), fps, _SEGMENT if lossless else FILM, sound)
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
@@ -130,24 +138,45 @@ def check_length(path: Path) -> None:
 
 def probe(path: Path) -> MediaFacts:
     """Decode the whole file and state what it is; a count in the header is never believed."""
+    return probe_times(path)[0]
+
+
+def probe_times(path: Path) -> tuple[MediaFacts, list[float]]:
+    """The same, and when each frame begins in the file's own time, and last when the clip ends, in seconds.
+
+    The rate of a clip whose frames do not come evenly is their mean one.
+    """
+    times: list[float] = []
     with _opened(path) as container:
         stream = container.streams.video[0]
         fps = stream.average_rate or stream.guessed_rate or Fraction(0)
-        frames = 0
+        usual = float(1 / fps) if fps else 0.0
+        end = 0.0
         for frame in container.decode(stream):
-            frames += 1
+            # PyAV's stub says that every frame has a time.
+            begin: float | None = frame.time
+            times.append(max(end if begin is None else begin, *times[-1:]))
+            end = times[-1] + (float(frame.duration * (stream.time_base or 0)) or usual)
             size = (frame.width, frame.height)
             width, height = size[::-1] if frame.rotation % 180 else size
         codec = stream.codec_context.name
-    if not frames or not fps:
-        raise TaskValidationError(f"`{path.name}` has {frames} frames at a rate of {fps}")
+    if not times or not fps or end <= times[0]:
+        raise TaskValidationError(f"`{path.name}` has {len(times)} frames at a rate of {fps}")
+    duration, rate = end - times[0], float(fps)
+    if abs(duration * rate - len(times)) > 1:
+        rate = len(times) / duration
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return MediaFacts(width, height, float(fps), frames, float(frames / fps), codec, path.stat().st_size, digest)
+    facts = MediaFacts(width, height, rate, len(times), len(times) / rate, codec, path.stat().st_size, digest)
+    return facts, [*times, end]
 
 
 def _encode(
-    output: OutputContainer, frames: Iterable[av.VideoFrame], fps: float, form: tuple[str, str, dict[str, str]]
+    output: OutputContainer,
+    frames: Iterable[av.VideoFrame],
+    fps: float,
+    form: tuple[str, str, dict[str, str]],
+    sound: Iterable[Samples] | None,
 ) -> int:
     codec, pixels, options = form
     rate = Fraction(fps).limit_denominator(1001)
@@ -157,6 +186,7 @@ def _encode(
     # PyAV's default cuts each picture into slices: they wait for one another, and compress worse.
     stream.codec_context.thread_type = "FRAME"
     converter = VideoReformatter()
+    voice = None if sound is None else _Sound(output, iter(sound))
     count = 0
     for count, frame in enumerate(frames, start=1):
         if count == 1:
@@ -181,8 +211,35 @@ def _encode(
         # What a decoder wrote there would rule this encoder: its times, and where key frames stand.
         frame.pts, frame.time_base, frame.pict_type = count - 1, 1 / rate, PictureType.NONE
         output.mux(stream.encode(frame))
+        if voice:
+            voice.go_on()
     output.mux(stream.encode(None))
+    if voice:
+        voice.end()
     return count
+
+
+class _Sound:
+    """The sound of a film while that is encoded: AAC, drawn frame by frame beside the pictures."""
+
+    def __init__(self, output: OutputContainer, source: Iterator[Samples]) -> None:
+        stream = output.add_stream("aac", rate=SOUND_RATE, layout="stereo")
+        assert isinstance(stream, AudioStream)
+        stream.bit_rate = _SOUND_BITS
+        self._output, self._stream, self._source = output, stream, source
+        self._done = 0
+
+    def go_on(self) -> None:
+        """Encode what is heard with one frame."""
+        samples = next(self._source)
+        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples), format="fltp", layout="stereo")
+        frame.sample_rate, frame.pts, frame.time_base = SOUND_RATE, self._done, Fraction(1, SOUND_RATE)
+        self._done += samples.shape[1]
+        self._output.mux(self._stream.encode(frame))
+
+    def end(self) -> None:
+        """Encode what is still held."""
+        self._output.mux(self._stream.encode(None))
 
 
 def _as_video_frame(picture: Picture) -> av.VideoFrame:
@@ -198,26 +255,40 @@ def _tag_bt709(stream: VideoStream) -> None:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[InputContainer]:
-    allowed = get_settings().video_pixels
+def open_container(path: Path, formats: str) -> Iterator[InputContainer]:
+    """A file of one of FFmpeg's formats, whose decoders refuse pictures of more pixels than the settings allow.
+
+    Raises `TaskValidationError` for what cannot be read, in the block too.
+    """
     # The decoders themselves refuse larger frames: opening decodes some, and a later one may have another size than
     # the header says. A few hundred bytes can unfold to gigabytes.
-    bounded = {"max_pixels": str(allowed)}
+    # PyAV's stub says that they are texts.
+    each: list[Any] = [_bounded()] * _MAX_STREAMS
+    options = {"protocol_whitelist": "file", "format_whitelist": formats}
     try:
-        # PyAV's stub says that they are texts.
-        each: list[Any] = [bounded] * _MAX_STREAMS
-        with av.open(str(path.resolve()), options=_OPEN, stream_options=each) as container:
-            if not container.streams.video:
-                raise TaskValidationError(f"`{path.name}` holds no video")
-            stream = container.streams.video[0]
-            if stream.width * stream.height > allowed:
-                size = f"{stream.width} x {stream.height}"
-                raise TaskValidationError(f"`{path.name}` is too large: frames of {size}; at most {allowed} pixels")
-            stream.codec_context.options = bounded
-            stream.codec_context.thread_type = "AUTO"
+        with av.open(str(path.resolve()), options=options, stream_options=each) as container:
             yield container
     except (av.FFmpegError, OSError) as error:
         raise TaskValidationError(f"`{path.name}` cannot be read as a video: {error.strerror}") from error
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[InputContainer]:
+    with open_container(path, _FORMATS) as container:
+        if not container.streams.video:
+            raise TaskValidationError(f"`{path.name}` holds no video")
+        stream = container.streams.video[0]
+        allowed = get_settings().video_pixels
+        if stream.width * stream.height > allowed:
+            size = f"{stream.width} x {stream.height}"
+            raise TaskValidationError(f"`{path.name}` is too large: frames of {size}; at most {allowed} pixels")
+        stream.codec_context.options = _bounded()
+        stream.codec_context.thread_type = "AUTO"
+        yield container
+
+
+def _bounded() -> dict[str, str]:
+    return {"max_pixels": str(get_settings().video_pixels)}
 
 
 def _upright(frame: av.VideoFrame) -> Frame:

@@ -10,7 +10,8 @@ insert    none                           A + B + gap frames
 
 from __future__ import annotations
 
-from math import floor
+from bisect import bisect_right
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
@@ -85,12 +86,16 @@ def _cuts(before: int, after: int, gap: int) -> tuple[int, int]:
     return cut_before, gap - cut_before
 
 
-def resampled(frames: int, source_fps: float, fps: float) -> list[int]:
-    """For each frame of a clip brought to `fps`, the frame of the source that it shows: the one at its middle."""
-    if abs(source_fps - fps) < 0.01:
-        return list(range(frames))
-    count = max(1, round(frames * fps / source_fps))
-    return [min(frames - 1, floor((i + 0.5) * source_fps / fps)) for i in range(count)]
+def resampled(times: Sequence[float], fps: float) -> list[int]:
+    """For each frame of a clip brought to `fps`, the frame of the source that it shows: the one at its middle.
+
+    `times` says in seconds when each frame of the source begins and, last, when the clip ends; they need not be even.
+    """
+    begin, end = times[0], times[-1]
+    count = max(1, round((end - begin) * fps))
+    # A frame that begins exactly at the middle counts as begun, whatever the last bit of its time.
+    middles = (begin + (i + 0.5) / fps + 1e-6 for i in range(count))
+    return [max(0, bisect_right(times, middle, hi=len(times) - 1) - 1) for middle in middles]
 
 
 def join_key(index: int) -> str:
@@ -99,11 +104,15 @@ def join_key(index: int) -> str:
 
 
 def plan_join_clips(params: dict[str, Any], placement: dict[str, Any] | None) -> list[Child]:
-    """From an orchestrator's stored params to its children: all bridges at once, then the film."""
+    """From an orchestrator's stored params to its children: all bridges at once, then the film.
+
+    In a loop the last bridge leads back to the first clip.
+    """
     details = params["orchestrator_details"]
     clips = [clip["url"] for clip in details["clips"]]
     generation_id = (placement or {}).get("generation_id")
     form = {"first_clip": clips[0], "resolution": details.get("resolution"), "fps": details.get("fps")}
+    loop = details.get("loop", False)
     settings = [{**details["settings"], **own} for own in details["per_join_settings"]]
 
     children = [
@@ -115,9 +124,9 @@ def plan_join_clips(params: dict[str, Any], placement: dict[str, Any] | None) ->
                 **settings[i],
                 "join_index": i,
                 "clip_before": clips[i],
-                "clip_after": clips[i + 1],
-                "before_is_shared": i > 0,
-                "after_is_shared": i + 2 < len(clips),
+                "clip_after": clips[(i + 1) % len(clips)],
+                "before_is_shared": loop or i > 0,
+                "after_is_shared": loop or i + 2 < len(clips),
             },
             placement={
                 "as": "child",
@@ -131,12 +140,12 @@ def plan_join_clips(params: dict[str, Any], placement: dict[str, Any] | None) ->
             else None,
             model=settings[i].get("model_name"),
         )
-        for i in range(len(clips) - 1)
+        for i in range(len(clips) if loop else len(clips) - 1)
     ]
     film = Child(
         key=STITCH,
         task_type="join_final_stitch",
-        params={**form, "clips": clips},
+        params={**form, "clips": clips, "loop": loop, "audio_url": details.get("audio_url")},
         after=[child.key for child in children],
         placement={
             "as": "variant",
