@@ -107,7 +107,8 @@ def upload_folder(pattern: str, *, project_id: UUID | str, token: Token = None) 
     They are in the order of their names; the same bytes are stored once. UNITASK_BATCH_URLS must allow the place.
     """
     filesystem, source = _allowed(pattern)
-    found = sorted(path for path in filesystem.glob(source) if path.lower().endswith(kinds.SUFFIXES))
+    seen = tuple(suffix for suffix in kinds.SUFFIXES if suffix not in kinds.SOUND_SUFFIXES)
+    found = sorted(path for path in filesystem.glob(source) if path.lower().endswith(seen))
     if len(found) > MAX_BATCH:
         raise TaskValidationError(f"`{pattern}` matches {len(found)} files; at most {MAX_BATCH} are taken", "images")
     references = []

@@ -49,15 +49,17 @@ SCHEME = "unitask://"
 def upload_key(project_id: UUID, path: Path) -> str:
     """The key of a local file as an upload: the same bytes have the same key, with a suffix that fits its content.
 
-    Raises `TaskValidationError` for what is no picture or clip, by its name or by its content.
+    Raises `TaskValidationError` for what is no picture, clip or sound, by its name or by its content.
     """
     suffix = path.suffix.lower()
     if suffix not in kinds.SUFFIXES:
         allowed = ", ".join(kinds.SUFFIXES)
-        raise TaskValidationError(f"`{path.name}` is not a picture or clip by its name; allowed are {allowed}", "path")
+        raise TaskValidationError(
+            f"`{path.name}` is not a picture, clip or sound by its name; allowed are {allowed}", "path"
+        )
     fitting = kinds.suffixes_of(path)
     if not fitting:
-        raise TaskValidationError(f"`{path.name}` is not a picture or clip by its content", "path")
+        raise TaskValidationError(f"`{path.name}` is not a picture, clip or sound by its content", "path")
     if suffix not in fitting:
         suffix = fitting[0]
     with path.open("rb") as file:

@@ -155,7 +155,7 @@ def probe_times(path: Path) -> tuple[MediaFacts, list[float]]:
         for frame in container.decode(stream):
             # PyAV's stub says that every frame has a time.
             begin: float | None = frame.time
-            times.append(max(end if begin is None else begin, *times[-1:]))
+            times.append(max([end if begin is None else begin, *times[-1:]]))
             end = times[-1] + (float(frame.duration * (stream.time_base or 0)) or usual)
             size = (frame.width, frame.height)
             width, height = size[::-1] if frame.rotation % 180 else size
@@ -269,7 +269,7 @@ def open_container(path: Path, formats: str) -> Iterator[InputContainer]:
         with av.open(str(path.resolve()), options=options, stream_options=each) as container:
             yield container
     except (av.FFmpegError, OSError) as error:
-        raise TaskValidationError(f"`{path.name}` cannot be read as a video: {error.strerror}") from error
+        raise TaskValidationError(f"`{path.name}` cannot be read: {error.strerror}") from error
 
 
 @contextmanager

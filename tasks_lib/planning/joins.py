@@ -98,6 +98,56 @@ def resampled(times: Sequence[float], fps: float) -> list[int]:
     return [max(0, bisect_right(times, middle, hi=len(times) - 1) - 1) for middle in middles]
 
 
+def kept_frames(counts: Sequence[int], joins: Sequence[Join]) -> list[tuple[int, int]]:
+    """Of clips of so many frames, those that a film shows, from and to (exclusive). A join for each clip is a loop."""
+    loop = len(joins) == len(counts)
+    return [
+        (
+            joins[i - 1].cut_after if i or loop else 0,
+            count - (joins[i].cut_before if i < len(joins) else 0),
+        )
+        for i, count in enumerate(counts)
+    ]
+
+
+class Voice(BaseModel):
+    """Where a clip is heard in a film, in frames: from frame `skip` of its own on, from `start` for `frames`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    clip: int
+    skip: int
+    start: int
+    frames: int
+    fade_in: int = 0
+    fade_out: int = 0
+
+
+def voices(counts: Sequence[int], joins: Sequence[Join]) -> list[Voice]:
+    """The sound of each clip, in step with its frames and whole: what a bridge replaced is still heard, under it.
+
+    So in replace mode one clip's sound ends under the bridge where the next one's begins; in insert mode the made
+    frames between them are silent. A sound is faded where the bridge is seen. In a loop the beginning of the first
+    clip is heard under the last bridge.
+    """
+    kept = kept_frames(counts, joins)
+    found = []
+    shown_from = 0
+    for i, count in enumerate(counts):
+        first, stop = kept[i]
+        start = shown_from - first
+        fade_in = first + joins[i - 1].context_after if i else 0
+        fade_out = count - stop + joins[i].context_before if i < len(joins) else 0
+        skip = max(0, -start)
+        found.append(
+            Voice(clip=i, skip=skip, start=start + skip, frames=count - skip, fade_in=fade_in, fade_out=fade_out)
+        )
+        shown_from += stop - first + (joins[i].gap if i < len(joins) else 0)
+    if begun := kept[0][0]:
+        found.append(Voice(clip=0, skip=0, start=shown_from - begun, frames=begun, fade_in=begun))
+    return found
+
+
 def join_key(index: int) -> str:
     """The child key of a join, and its place in every list."""
     return f"join_{index:03d}"

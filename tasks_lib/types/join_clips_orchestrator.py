@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AliasChoices, Field, model_validator
 
 from tasks_lib.errors import TaskValidationError
 from tasks_lib.labels import generate_run_id, generate_task_id
@@ -43,16 +43,21 @@ class JoinClipsParams(JoinSettings, FormParams, FilmParams, ResolutionParams, Ta
         "intermediate_video_paths": _AS_CLIPS,
         "ending_video_path": _AS_CLIPS,
         "run_id": "it is made at creation",
-        "loop_first_clip": "send the first clip again as the last one",
-        "audio_url": "films have no sound yet",
         "video_edit_mode": _NO_EDITING,
         "portions_to_regenerate": _NO_EDITING,
     }
 
-    clips: Annotated[list[Clip], Field(min_length=2, max_length=MAX_CLIPS)]
-    """The clips in order."""
+    clips: Annotated[list[Clip], Field(min_length=1, max_length=MAX_CLIPS)]
+    """The clips in order: two or more, or one for a loop."""
 
-    per_join_settings: Annotated[list[OneJoin], Field(max_length=MAX_CLIPS - 1)] = []
+    loop: Annotated[bool, Field(validation_alias=AliasChoices("loop", "loop_first_clip"))] = False
+    """End with a bridge back to the first clip, so that the film can be shown in a circle; `loop_first_clip` is taken
+    for it too. The first clip need not be sent again."""
+
+    audio_url: MediaReference | None = None
+    """A track that replaces the clips' own sound, from its beginning and cut to the film's length."""
+
+    per_join_settings: Annotated[list[OneJoin], Field(max_length=MAX_CLIPS)] = []
     """Settings of single joins, from the first; those that are missing follow the settings of all."""
 
     enhance_prompt: bool = True
@@ -73,12 +78,24 @@ class JoinClipsParams(JoinSettings, FormParams, FilmParams, ResolutionParams, Ta
     tool_type: Literal["join-clips", "travel-between-images"] = "join-clips"
     """The tool that a person made it with."""
 
+    @property
+    def each(self) -> list[Clip]:
+        """Every clip once: older clients end a loop with the first one."""
+        again = self.loop and len(self.clips) > 1 and self.clips[-1].url == self.clips[0].url
+        return self.clips[:-1] if again else self.clips
+
+    @property
+    def joints(self) -> int:
+        """How many bridges there are."""
+        return len(self.each) if self.loop else len(self.clips) - 1
+
     @model_validator(mode="after")
-    def _not_more_settings_than_joins(self) -> Self:
-        if len(self.per_join_settings) > len(self.clips) - 1:
+    def _fits_its_joints(self) -> Self:
+        if not self.joints:
+            raise TaskValidationError("`clips` has 1 entry; two or more are joined, or one with `loop`", "clips")
+        if len(self.per_join_settings) > self.joints:
             raise TaskValidationError(
-                f"`per_join_settings` has {len(self.per_join_settings)} entries; {len(self.clips)} clips have "
-                f"{len(self.clips) - 1} joins",
+                f"`per_join_settings` has {len(self.per_join_settings)} entries; there are {self.joints} joins",
                 "per_join_settings",
             )
         for given, own in (("resolution", "use_input_video_resolution"), ("fps", "use_input_video_fps")):
@@ -91,8 +108,8 @@ def prepare(params: JoinClipsParams, _: Preparation) -> Prepared:
     """Everything that the fan-out will need, each value in one place."""
     details: dict[str, Any] = params.model_dump(mode="json", exclude_none=True, exclude={"tool_type"})
     details["settings"] = {name: details.pop(name) for name in JoinSettings.model_fields if name in details}
-    missing = len(params.clips) - 1 - len(params.per_join_settings)
-    details["per_join_settings"] += [{}] * missing
+    details["clips"] = details["clips"][: len(params.each)]
+    details["per_join_settings"] += [{}] * (params.joints - len(params.per_join_settings))
     for settings in (details["settings"], *details["per_join_settings"]):
         if settings.get("seed") == -1:
             settings["seed"] = random.randrange(VIDEO_SEED_LIMIT)
