@@ -58,7 +58,7 @@ def test_upload_has_the_suffix_of_its_content_when_its_name_says_another(
 
 def test_upload_is_refused_when_it_is_no_media_file(owner: Owner, tmp_path: Path) -> None:
     (tmp_path / "script.sh").write_text("#!/bin/sh")
-    with pytest.raises(TaskValidationError, match="not a picture or clip"):
+    with pytest.raises(TaskValidationError, match="not a picture, clip or sound"):
         upload_media(tmp_path / "script.sh", project_id=owner.project_id)
     (tmp_path / "script.png").write_text("#!/bin/sh")
     with pytest.raises(TaskValidationError, match=r"`script\.png` is not a picture or clip by its content"):

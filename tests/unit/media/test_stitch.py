@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -92,6 +94,30 @@ def test_stitch_stops_within_one_frame_and_leaves_nothing_when_cancelled(tmp_pat
         )
     assert steps == [(i, 17) for i in range(1, 6)]
     assert set(tmp_path.iterdir()) == set(paths)
+
+
+STITCHES = """
+import resource, sys
+from pathlib import Path
+from tasks_lib.media.stitch import Part, stitch
+parts = [Part.of(Path(path)) for path in sys.argv[2:]]
+stitch(parts, [4] * (len(parts) - 1), Path(sys.argv[1]), 16, mode="independent",
+       on_progress=lambda *_: None, cancelled=lambda: False)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> (20 if sys.platform == "darwin" else 10))
+"""
+
+
+def test_memory_stays_when_the_film_is_twice_as_long(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (270, 560, 3), np.uint8)
+    segment = tmp_path / "segment.mp4"
+    write_video(segment, [np.ascontiguousarray(noise[:, i : i + 480]) for i in range(60)], 16, lossless=True)
+
+    def peak(count: int) -> int:
+        command = [sys.executable, "-c", STITCHES, str(tmp_path / "film.mp4"), *[str(segment)] * count]
+        return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+    # The pictures that the longer film has more would take 130 MiB.
+    assert peak(12) - peak(6) < 24
 
 
 @pytest.mark.parametrize("overlaps", [[], [0, 0], [-1]])
