@@ -17,6 +17,7 @@ from tasks_lib.engines.select import engine_for
 from tasks_lib.errors import EngineError, TaskError
 from tasks_lib.media.download import download
 from tasks_lib.media.images import Picture, probe_image, save_picture, save_preview
+from tasks_lib.media.sheet import save_poster
 from tasks_lib.media.video import probe
 from tasks_lib.models import Model
 from tasks_lib.queue import ClaimedTask, Output, Progress
@@ -88,11 +89,13 @@ class Bench:
         return key
 
     def output(self, path: Path, *, expect_frames: int | None = None, **facts: Any) -> Output:
-        """Store a video as the task's output. Another number of frames than was planned is a failure."""
+        """Store a video as the task's output, and its poster beside it. Another number of frames than was planned is a
+        failure."""
         media = probe(path)
         if expect_frames is not None and media.frames != expect_frames:
             raise EngineError(f"{path.name} has {media.frames} frames and should have {expect_frames}")
-        return Output(self.keep(path), {"media": media.as_dict(), **facts})
+        poster = self.keep(save_poster(path, self.folder / "poster.jpg"))
+        return Output(self.keep(path), {"media": media.as_dict(), "poster": poster, **facts})
 
     def picture(self, picture: Picture, output_format: str, **facts: Any) -> Output:
         """Store a picture as the task's output: `jpeg`, `png` or `webp`; jpeg gives way to png for transparency."""

@@ -1,4 +1,4 @@
-"""The contact sheet: a film at one glance."""
+"""The contact sheet and the poster: a film at one glance."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
+from tasks_lib.media import images
 from tasks_lib.media.video import count_packets, read_frames
 
 _WIDTH = 1200
@@ -54,6 +55,12 @@ def _choose(total: int, cells: int, marks: Sequence[int]) -> set[int]:
         if mark not in spaced and free:
             spaced[min(free, key=lambda i: abs(spaced[i] - mark))] = mark
     return set(spaced)
+
+
+def save_poster(video: Path, output_jpeg: Path) -> Path:
+    """The first frame of a video as a small JPEG, for lists. Raises `TaskValidationError` for what is not a video."""
+    images.save_preview(output_jpeg, next(read_frames(video)))
+    return output_jpeg
 
 
 def save_preview(sheet: Path, output_jpeg: Path) -> Path:

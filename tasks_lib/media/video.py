@@ -17,12 +17,13 @@ import numpy as np
 from av.audio.stream import AudioStream
 from av.container import InputContainer, OutputContainer
 from av.video.frame import PictureType
-from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
+from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from tasks_lib.engines.base import Frame
 from tasks_lib.errors import EngineError, TaskValidationError
+from tasks_lib.media.seen import TO_YUV, decoded, seen, seen_size
 from tasks_lib.settings import get_settings
 
 # x264's lossless RGB: bit-exact, three times as fast as FFV1 here and as small (49 frames of 640 x 360: 0.4 s, 13 MB).
@@ -32,12 +33,7 @@ _SEGMENT = ("libx264rgb", "rgb24", {"qp": "0", "preset": "ultrafast"})
 FILM = ("libx264", "yuv420p", {"crf": "12", "preset": "fast", "x264-params": "chromaloc=1"})
 _BT709 = 1
 _SOUND_BITS = 192_000
-
-# FFmpeg's scaler is quick and careless by default: every level 1 too low, and 1 to 15 dB lost. Its flags
-# SWS_ACCURATE_RND, SWS_FULL_CHR_H_INT and SWS_FULL_CHR_H_INP, which PyAV passes on but does not name:
-_ACCURATE, _FULL_CHROMA_OUT, _FULL_CHROMA_IN = 0x40000, 0x2000, 0x4000
-_TO_YUV = Interpolation.AREA | _ACCURATE | _FULL_CHROMA_IN
-_TO_RGB = Interpolation.BICUBIC | _ACCURATE | _FULL_CHROMA_OUT
+_SLACK_SECONDS = 0.25
 
 # FFmpeg would follow the addresses inside a playlist: only containers that hold their own pixels are opened.
 _FORMATS = "mov,mp4,matroska,webm,avi,mpegts,gif"
@@ -98,15 +94,17 @@ def write_video(
 def read_frames(path: Path) -> Iterator[Frame]:
     """Every frame as H x W x 3 RGB, upright, in order. Raises `TaskValidationError` for what is not a video."""
     with _opened(path) as container:
-        for frame in container.decode(video=0):
-            yield _upright(frame)
+        stream = container.streams.video[0]
+        for frame in decoded(container, path.name):
+            yield seen(frame, stream)
 
 
 def read_pictures(path: Path) -> Iterator[av.VideoFrame]:
-    """The same, and what lies in the file as RGB is not copied: good for what goes on into another file."""
+    """The same, and lossless segments are not copied: good for what goes on into another file."""
     with _opened(path) as container:
-        for frame in container.decode(video=0):
-            yield frame if frame.format.is_rgb and not frame.rotation else _as_video_frame(_upright(frame))
+        stream = container.streams.video[0]
+        for frame in decoded(container, path.name):
+            yield frame if frame.format.name == "gbrp" else _as_video_frame(seen(frame, stream))
 
 
 def tail_frames(path: Path, n: int) -> list[Frame]:
@@ -152,14 +150,14 @@ def probe_times(path: Path) -> tuple[MediaFacts, list[float]]:
         fps = stream.average_rate or stream.guessed_rate or Fraction(0)
         usual = float(1 / fps) if fps else 0.0
         end = 0.0
-        for frame in container.decode(stream):
+        for frame in decoded(container, path.name):
             # PyAV's stub says that every frame has a time.
             begin: float | None = frame.time
             times.append(max([end if begin is None else begin, *times[-1:]]))
             end = times[-1] + (float(frame.duration * (stream.time_base or 0)) or usual)
-            size = (frame.width, frame.height)
-            width, height = size[::-1] if frame.rotation % 180 else size
+            width, height = seen_size(frame, stream)
         codec = stream.codec_context.name
+        _check_whole(container, path, end)
     if not times or not fps or end <= times[0]:
         raise TaskValidationError(f"`{path.name}` has {len(times)} frames at a rate of {fps}")
     duration, rate = end - times[0], float(fps)
@@ -169,6 +167,28 @@ def probe_times(path: Path) -> tuple[MediaFacts, list[float]]:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     facts = MediaFacts(width, height, rate, len(times), len(times) / rate, codec, path.stat().st_size, digest)
     return facts, [*times, end]
+
+
+def _check_whole(container: InputContainer, path: Path, end: float) -> None:
+    """Refuse a file that was cut off: FFmpeg reads what is there, and says nothing of what is not.
+
+    A transport stream may begin and end anywhere; it passes.
+    """
+    size = path.stat().st_size
+    for stream in container.streams:
+        # MP4 and MOV say in front where everything lies.
+        if any(entry.pos + entry.size > size for entry in stream.index_entries):
+            raise TaskValidationError(f"`{path.name}` is cut off: it has {size} bytes and should have more")
+    # Matroska says how long it lasts, with what lasts longest in it.
+    told = (container.duration or 0) / av.time_base - _SLACK_SECONDS
+    if "matroska" not in container.format.name or end >= told:
+        return
+    container.seek(0)
+    for packet in container.demux():
+        if packet.pts is not None and packet.time_base:
+            end = max(end, float((packet.pts + (packet.duration or 0)) * packet.time_base))
+    if end < told:
+        raise TaskValidationError(f"`{path.name}` is cut off: it lasts {end:.2f} s and should last longer")
 
 
 def _encode(
@@ -205,7 +225,7 @@ def _encode(
                 format=pixels,
                 dst_colorspace=Colorspace.ITU709,
                 dst_color_range=ColorRange.MPEG,
-                interpolation=_TO_YUV,
+                interpolation=TO_YUV,
                 threads=1,
             )
         # What a decoder wrote there would rule this encoder: its times, and where key frames stand.
@@ -279,8 +299,9 @@ def _opened(path: Path) -> Iterator[InputContainer]:
             raise TaskValidationError(f"`{path.name}` holds no video")
         stream = container.streams.video[0]
         allowed = get_settings().video_pixels
-        if stream.width * stream.height > allowed:
-            size = f"{stream.width} x {stream.height}"
+        ratio = stream.sample_aspect_ratio or Fraction(1)
+        if stream.width * stream.height * max(ratio, 1 / ratio) > allowed:
+            size = f"{stream.width} x {stream.height}" + (f" with pixels of {ratio}" if ratio != 1 else "")
             raise TaskValidationError(f"`{path.name}` is too large: frames of {size}; at most {allowed} pixels")
         stream.codec_context.options = _bounded()
         stream.codec_context.thread_type = "AUTO"
@@ -289,8 +310,3 @@ def _opened(path: Path) -> Iterator[InputContainer]:
 
 def _bounded() -> dict[str, str]:
     return {"max_pixels": str(get_settings().video_pixels)}
-
-
-def _upright(frame: av.VideoFrame) -> Frame:
-    array: Frame = np.asarray(frame.reformat(format="rgb24", interpolation=_TO_RGB).to_ndarray(), np.uint8)
-    return np.rot90(array, frame.rotation // 90).copy() if frame.rotation else array

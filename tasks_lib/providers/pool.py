@@ -19,6 +19,7 @@ from typing import Any, Self
 
 from tasks_lib import storage
 from tasks_lib.errors import DatabaseError, LeaseLostError, ProviderError, TaskError
+from tasks_lib.media.sheet import save_poster
 from tasks_lib.media.stitch import Part, stitch
 from tasks_lib.media.video import probe
 from tasks_lib.providers import files, jobs
@@ -263,13 +264,18 @@ def _keep(task: ClaimedTask, paths: list[Path], told: list[dict[str, Any]], note
             on_progress=lambda *_: None,
             cancelled=lambda: False,
         )
-    suffix, facts = files.check(path, get_task_type(task.task_type).content_type)
+    content_type = get_task_type(task.task_type).content_type
+    suffix, facts = files.check(path, content_type)
     key = storage.output_key(task.project_id, task.id, task.lease_id, f"result{suffix}")
     storage.put(path, key)
+    shown = {}
+    if content_type == "video":
+        shown["poster"] = storage.output_key(task.project_id, task.id, task.lease_id, "poster.jpg")
+        storage.put(save_poster(path, path.with_name("poster.jpg")), shown["poster"])
     provenance = {
         "engine": told[0]["name"],
         "method": "external",
         "model": {"id": told[0]["model"]},
         "notes": list(notes),
     }
-    return Output(key, {"media": facts, "provenance": provenance, "provider_jobs": told})
+    return Output(key, {"media": facts, **shown, "provenance": provenance, "provider_jobs": told})

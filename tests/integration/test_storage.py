@@ -61,7 +61,7 @@ def test_upload_is_refused_when_it_is_no_media_file(owner: Owner, tmp_path: Path
     with pytest.raises(TaskValidationError, match="not a picture, clip or sound"):
         upload_media(tmp_path / "script.sh", project_id=owner.project_id)
     (tmp_path / "script.png").write_text("#!/bin/sh")
-    with pytest.raises(TaskValidationError, match=r"`script\.png` is not a picture or clip by its content"):
+    with pytest.raises(TaskValidationError, match=r"`script\.png` is not a picture, clip or sound by its content"):
         upload_media(tmp_path / "script.png", project_id=owner.project_id)
     with pytest.raises(TaskValidationError, match="there is no file"):
         upload_media(tmp_path / "missing.png", project_id=owner.project_id)

@@ -16,6 +16,8 @@ from tasks_lib.creation import plant_children
 from tasks_lib.engines.base import Frame
 from tasks_lib.engines.bench import Bench
 from tasks_lib.errors import TaskValidationError
+from tasks_lib.media.images import load_image
+from tasks_lib.media.quality import psnr
 from tasks_lib.media.sound import has_sound
 from tasks_lib.media.video import SOUND_RATE, Samples, probe, read_frames, write_video
 from tasks_lib.queue import ClaimedTask
@@ -125,8 +127,11 @@ def join(owner: Owner, folder: Path, clips: list[Path], **params: Any) -> tuple[
     done = get_task(created.task_id)
     assert done.status == "Complete", done.error_message
     assert done.output_location is not None
-    result = folder / "film.mp4"
+    assert done.result is not None
+    result, poster = folder / "film.mp4", folder / "poster.jpg"
     fetch(done.output_location, result)
+    fetch(done.result["poster"], poster)
+    assert psnr(load_image(poster, 96, 64), next(read_frames(result))) > 30
     facts = probe(result).as_dict()
     return result, {name: facts[name] for name in ("frames", "width", "height", "fps")}
 
