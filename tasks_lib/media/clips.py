@@ -40,7 +40,7 @@ class Clip:
     path: Path
     form: Form
     sources: list[int]
-    begin: float
+    begin: float = 0.0
     """When its first frame stands in the file's own time, in seconds."""
 
     @property
