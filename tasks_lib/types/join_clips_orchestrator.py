@@ -43,10 +43,11 @@ class JoinClipsParams(JoinSettings, FormParams, FilmParams, ResolutionParams, Ta
         "intermediate_video_paths": _AS_CLIPS,
         "ending_video_path": _AS_CLIPS,
         "run_id": "it is made at creation",
-        "loop_first_clip": "send the first clip again as the last one",
         "audio_url": "films have no sound yet",
-        "video_edit_mode": _NO_EDITING,
-        "portions_to_regenerate": _NO_EDITING,
+        **dict.fromkeys(("video_edit_mode", "portions_to_regenerate"), _NO_EDITING),
+        **dict.fromkeys(
+            ("source_video_url", "source_video_fps", "source_video_duration", "source_video_total_frames"), _NO_EDITING
+        ),
     }
 
     clips: Annotated[list[Clip], Field(min_length=2, max_length=MAX_CLIPS)]
@@ -66,6 +67,9 @@ class JoinClipsParams(JoinSettings, FormParams, FilmParams, ResolutionParams, Ta
 
     use_input_video_fps: bool = False
     """Take the rate of the first clip instead of 16."""
+
+    loop_first_clip: bool = False
+    """Whether the form has put the first clip at the end once more; what counts are the `clips`."""
 
     motion_mode: Literal["basic", "advanced"] = "basic"
     """Which of the motion settings a form shows."""
