@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from tasks_lib.errors import TaskValidationError
 from tasks_lib.labels import generate_run_id, generate_task_id
@@ -35,6 +35,10 @@ class Clip(ParamGroup):
     """A label for people."""
 
 
+def _as_clip(value: Any) -> Any:
+    return {"url": value} if isinstance(value, str) else value
+
+
 class JoinClipsParams(JoinSettings, FormParams, FilmParams, ResolutionParams, TaskParams):
     """Clips in their order, and what is made between them; each join may have settings of its own."""
 
@@ -50,8 +54,11 @@ class JoinClipsParams(JoinSettings, FormParams, FilmParams, ResolutionParams, Ta
         ),
     }
 
-    clips: Annotated[list[Clip], Field(min_length=2, max_length=MAX_CLIPS)]
-    """The clips in order."""
+    clips: Annotated[
+        list[Annotated[Clip, BeforeValidator(_as_clip)]],
+        Field(min_length=2, max_length=MAX_CLIPS),
+    ]
+    """The clips in order: URLs, or `{url, name}`."""
 
     per_join_settings: Annotated[list[OneJoin], Field(max_length=MAX_CLIPS - 1)] = []
     """Settings of single joins, from the first; those that are missing follow the settings of all."""
