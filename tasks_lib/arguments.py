@@ -63,9 +63,11 @@ def checked(function: Callable[P, T]) -> Callable[P, T]:
         except ValidationError as error:
             if error.title != function.__name__:
                 raise
-            found = error.errors()
-            name = str(found[0]["loc"][0])
-            reasons = {d["msg"].removeprefix("Value error, "): None for d in found if str(d["loc"][0]) == name}
+            name = str(error.errors()[0]["loc"][0])
+            found = [detail for detail in error.errors() if str(detail["loc"][0]) == name]
+            # What a check of ours says counts more than which other type would have been taken, too.
+            ours = [detail for detail in found if detail["type"] == "value_error"]
+            reasons = dict.fromkeys(detail["msg"].removeprefix("Value error, ") for detail in ours or found)
             raise TaskValidationError(f"`{name}`: {', or '.join(reasons)}", name) from None
 
     return call

@@ -156,8 +156,11 @@ def media_url(location: Text, *, seconds: Seconds | None = None, token: Token = 
     """
     caller = authenticate(token)
     caller.require("tasks:read")
-    project = require_project(caller, to_id(location.removeprefix(storage.SCHEME).partition("/")[0]))
-    key = storage.key_of(location, project.id)
+    try:
+        project = require_project(caller, to_id(location.removeprefix(storage.SCHEME).partition("/")[0]))
+        key = storage.key_of(location, project.id)
+    except NotFoundError:
+        raise NotFoundError(f"there is no file `{location:.200}`") from None
     return storage.public_url(key, seconds or get_settings().media_url_seconds)
 
 

@@ -112,8 +112,14 @@ def _explain(groups: set[type[BaseModel]], detail: ErrorDetails) -> str:
         if unknown in declared:
             return str(declared[unknown])
     names = sorted({name for group in groups for name in group.model_fields})
-    near = difflib.get_close_matches(unknown, names, n=1)
-    return f"there is no such parameter; did you mean `{near[0]}`?" if near else "there is no such parameter"
+    near = nearest(unknown, names)
+    return f"there is no such parameter; did you mean `{near}`?" if near else "there is no such parameter"
+
+
+def nearest(given: str, names: Sequence[str]) -> str | None:
+    """The name that was probably meant: one that begins so, or else the most alike."""
+    begun = [name for name in names if len(given) > 2 and name.startswith(given)]
+    return next(iter(sorted(begun, key=len) or difflib.get_close_matches(given, names, n=1)), None)
 
 
 def _as_dict(params: Mapping[str, Any] | BaseModel) -> dict[str, Any]:
@@ -172,6 +178,8 @@ Text = Annotated[str, Field(max_length=PROMPT_LIMIT), AfterValidator(_check_text
 Words = Annotated[Text, AfterValidator(_check_words)]
 """Text that says something."""
 Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_check_text)]
+Label = Annotated[Name, AfterValidator(_check_words)]
+"""A name that people can see."""
 Locator = Annotated[str, Field(min_length=1, max_length=REFERENCE_LIMIT), AfterValidator(_check_text)]
 """Where an engine finds weights: a name, a path on the worker, a hub id or a URL."""
 MediaReference = Annotated[str, AfterValidator(_check_media)]

@@ -57,6 +57,10 @@ def test_cells_are_text_or_numbers_as_their_parameters_are_when_a_csv_is_read(tm
         ("rows.jsonl", '{"prompt": "a"}\n[1]\n', "line 2 of `rows.jsonl` must be a JSON object"),
         ("rows.jsonl", "{", "line 1 of `rows.jsonl` is not JSON"),
         ("rows.xml", "", "must be a .jsonl or .csv file"),
+        ("rows.csv", "", "the first line of a table names the parameters"),
+        ("rows.csv", "prompt,,seed\na,b,1\n", "names the parameters, each once"),
+        ("rows.csv", "prompt,prompt\na,b\n", "names the parameters, each once"),
+        ("rows.csv", "prompt,seed\na,1\nb,2,3\n", "line 3 of the table has more cells than its head"),
     ],
 )
 def test_file_is_refused_with_its_line_when_it_is_no_list(tmp_path: Path, name: str, text: str, problem: str) -> None:

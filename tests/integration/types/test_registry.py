@@ -87,6 +87,14 @@ def test_start_is_refused_when_registry_and_table_disagree(database_url: str, ch
     registry.check(database.get_engine())
 
 
+@pytest.mark.parametrize(
+    ("given", "meant"), [("z_image", "z_image_turbo"), ("travel_orchestrater", "travel_orchestrator"), ("x", None)]
+)
+def test_type_that_was_meant_is_named_when_there_is_no_such_type(given: str, meant: str | None) -> None:
+    with pytest.raises(TaskValidationError, match=f"did you mean `{meant}`" if meant else "known are animate_"):
+        registry.get_task_type(given)
+
+
 def test_every_parameter_is_described_when_a_form_is_made() -> None:
     for name, declared in registry.task_types().items():
         properties = declared.params.model_json_schema()["properties"]

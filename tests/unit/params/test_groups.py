@@ -147,6 +147,7 @@ JOURNEY: dict[str, Any] = {"image_urls": [URL], "base_prompts": ["a walk"]}
 @pytest.mark.parametrize(
     ("task_type", "given", "field", "text"),
     [
+        (TRAVEL, JOURNEY | {"structure_vide": 9}, "structure_vide", "did you mean `structure_video_path`?"),
         (TRAVEL, JOURNEY | {"segment_frame": 9}, "segment_frame", "did you mean `segment_frames`?"),
         (
             "travel_orchestrator",
