@@ -24,6 +24,7 @@ from tasks_lib.errors import TaskValidationError
 P = ParamSpec("P")
 T = TypeVar("T")
 
+POOLS = ("gpu", "api")
 STATUSES = ("Pending", "Processing", "Complete", "Failed", "Cancelled")
 
 
@@ -39,10 +40,17 @@ def _check_status(value: str) -> str:
     return value
 
 
+def _check_pool(value: str) -> str:
+    if value not in POOLS:
+        raise ValueError(f"there is no pool {value!r:.50}; there are {', '.join(POOLS)}")
+    return value
+
+
 Token = str | SecretStr | None
 Id = Annotated[UUID | str, BeforeValidator(_check_id)]
 """What is no UUID at all names nothing: `to_id` answers it as it does a missing thing."""
 Params = Mapping[str, Any] | InstanceOf[BaseModel]
+Pool = Annotated[str, AfterValidator(_check_pool)]
 Status = Annotated[str, AfterValidator(_check_status)]
 Limit = Annotated[int, Field(ge=1, le=20_000)]
 """How many things a page has at most."""

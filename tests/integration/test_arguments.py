@@ -12,6 +12,7 @@ from uuid import uuid4
 import pytest
 
 import tasks_lib
+from tasks_lib import queue
 from tasks_lib.errors import DatabaseError, TaskError, TaskValidationError
 from tests.conftest import Owner, make_owner
 
@@ -144,6 +145,23 @@ def test_reason_is_plain_when_an_argument_is_wrong(
         getattr(tasks_lib, call)(**arguments)
     assert refused.value.field == field
     assert text in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "field"),
+    [
+        ({"run_type": "cpu"}, "run_type"),
+        ({"worker_id": ""}, "worker_id"),
+        ({"limit": -1}, "limit"),
+        ({"models": "a"}, "models"),
+    ],
+)
+def test_claim_is_refused_when_a_workers_author_is_mistaken(
+    owner: Owner, arguments: dict[str, Any], field: str
+) -> None:
+    with pytest.raises(TaskValidationError) as refused:
+        queue.claim(**{"run_type": "gpu", "worker_id": "w", **arguments})
+    assert refused.value.field == field
 
 
 def test_task_is_not_made_by_the_wrong_door_when_via_is_misspelt(owner: Owner) -> None:
