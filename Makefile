@@ -32,11 +32,13 @@ test-long: $(STAMP) ## ten times as many inputs for every type's parameters, and
 	UNITASK_TEST_EXAMPLES=20000 $(BIN)/python -m pytest tests/unit/types/test_any_input.py
 	UNITASK_TEST_LONG=1 $(BIN)/python -m pytest -rP tests/integration/test_models.py
 
-property: $(STAMP) ## the life of tasks against a model, 5,000 sequences, and the claim in a table of a million (half an hour)
+property: $(STAMP) ## the life of tasks against a model, 5,000 sequences, 10,000 lives of a purse, the claim in a table of a million (an hour)
 	UNITASK_TEST_SEQUENCES=5000 $(BIN)/python -m pytest -rP --numprocesses 2 --dist=load tests/integration/test_lifecycle_model.py
+	UNITASK_TEST_LIVES=10000 $(BIN)/python -m pytest -rP tests/integration/billing/test_lifecycles.py
 	UNITASK_TEST_LONG=1 $(BIN)/python -m pytest -s tests/integration/test_plans.py
 
-kills: $(STAMP) ## SIGKILL at every point of the flows, and a minute without Prefect's API (ten minutes)
+kills: $(STAMP) ## SIGKILL at every point of the flows and a hundred times of a watcher, and a minute without Prefect's API (ten minutes)
+	UNITASK_TEST_LONG=1 $(BIN)/python -m pytest -rP tests/integration/test_watch.py -k killed
 	UNITASK_TEST_LONG=1 UNITASK_TEST_AWAY_SECONDS=60 $(BIN)/python -m pytest tests/flows/test_crash_points.py tests/flows/test_prefect_away.py
 
 chaos: $(STAMP) ## ten minutes of mixed work while workers are killed and Postgres restarts; SEED=n repeats a run

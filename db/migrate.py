@@ -13,7 +13,9 @@ from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Connection, create_engine, text
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, Engine, create_engine, text
 
 HERE = Path(__file__).parent
 ROLES = ("unitask_owner", "unitask_gateway", "unitask_worker", "unitask_reader")
@@ -39,16 +41,32 @@ def upgrade(url: str) -> None:
         engine.dispose()
 
 
-def _replace_functions(connection: Connection) -> None:
+def is_current(engine: Engine) -> bool:
+    """Whether `upgrade` would find nothing to do."""
+    newest = ScriptDirectory(str(HERE / "migrations")).get_current_head()
+    with engine.connect() as connection:
+        if MigrationContext.configure(connection).get_current_revision() != newest:
+            return False
+        return _stored_digest(connection) == _digest(connection, _sources())
+
+
+def _sources() -> list[str]:
     sql = HERE / "sql"
     files = [*sorted((sql / "functions").glob("*.sql")), *sorted((sql / "triggers").glob("*.sql"))]
-    sources = [path.read_text() for path in [*files, *(sql / "policies" / f"{name}.sql" for name in POLICIES)]]
-    # Roles that came since the last time get their rights.
-    digest = _digest(connection, sources)
-    current = connection.scalar(
+    return [path.read_text() for path in [*files, *(sql / "policies" / f"{name}.sql" for name in POLICIES)]]
+
+
+def _stored_digest(connection: Connection) -> str | None:
+    found: str | None = connection.scalar(
         text("SELECT obj_description(oid, 'pg_namespace') FROM pg_namespace WHERE nspname = 'unitask'")
     )
-    if current == digest:
+    return found
+
+
+def _replace_functions(connection: Connection) -> None:
+    sources = _sources()
+    # Roles that came since the last time get their rights.
+    if _stored_digest(connection) == _digest(connection, sources):
         return
     connection.execute(text("DROP SCHEMA IF EXISTS unitask CASCADE"))
     connection.execute(text("CREATE SCHEMA unitask"))

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from db.embedded import EmbeddedPostgresError
 from deployments import supervisor
@@ -22,6 +23,8 @@ from tasks_lib.cli import Output, OutputOption
 from tasks_lib.errors import TaskError
 
 app = typer.Typer(no_args_is_help=True)
+
+MARKS = {"good": "[green]ok[/]", "note": "[yellow]note[/]", "wrong": "[red]wrong[/]"}
 
 
 @app.command()
@@ -68,6 +71,24 @@ def status(output: OutputOption = Output.table) -> None:
         found = platform_status()
     _show(found, output)
     if not found["ready"]:
+        raise typer.Exit(1)
+
+
+@app.command()
+def doctor(output: OutputOption = Output.table) -> None:
+    """Look at everything that tasks need here, and say what is wrong and what helps; exit code 1 if something is."""
+    from deployments.doctor import examine
+
+    with _no_traceback():
+        findings = examine()
+    if output is Output.json:
+        print(json.dumps([finding._asdict() for finding in findings], indent=2))
+    else:
+        table = Table("", "what", "how it is", box=None)
+        for finding in findings:
+            table.add_row(MARKS[finding.state], finding.what, Text(finding.text))
+        Console().print(table)
+    if any(finding.state == "wrong" for finding in findings):
         raise typer.Exit(1)
 
 

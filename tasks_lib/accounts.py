@@ -8,11 +8,14 @@ import sqlalchemy as sa
 
 from db import tables
 from tasks_lib import database
+from tasks_lib.arguments import checked
 from tasks_lib.auth import Caller
 from tasks_lib.errors import NotFoundError, TaskValidationError
+from tasks_lib.params.base import Label
 
 
-def ensure_user(name: str) -> UUID:
+@checked
+def ensure_user(name: Label) -> UUID:
     """The user of that name, made if there is none yet."""
     users = tables.users
     with database.transaction() as connection:
@@ -34,7 +37,8 @@ def find_user(name: str) -> UUID:
     return found
 
 
-def ensure_project(user_id: UUID, name: str, aspect_ratio: str | None = None) -> UUID:
+@checked
+def ensure_project(user_id: UUID, name: Label, aspect_ratio: str | None = None) -> UUID:
     """The user's project of that name, made if there is none yet."""
     projects = tables.projects
     own = (projects.c.user_id == user_id, projects.c.name == name)

@@ -79,7 +79,8 @@ def read_items(path: Path, task_type: str) -> list[Item]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise TaskValidationError(f"`{path.name}` cannot be read: {error}", "items") from None
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise TaskValidationError(f"`{path.name}` cannot be read: {reason}", "items") from None
     if suffix not in (".jsonl", ".csv"):
         raise TaskValidationError(f"`{path.name}` must be a .jsonl or .csv file", "items")
     return _from_csv(text, task_type) if suffix == ".csv" else _from_jsonl(text, path.name)
@@ -157,5 +158,11 @@ def _from_csv(text: str, task_type: str) -> list[Item]:
                 pass
         return cell
 
-    rows = csv.DictReader(io.StringIO(text))
-    return [{name: value(name, cell) for name, cell in row.items() if name and cell} for row in rows]
+    rows, items = csv.DictReader(io.StringIO(text)), list[Item]()
+    if rows.fieldnames is None or "" in rows.fieldnames or len(set(rows.fieldnames)) < len(rows.fieldnames):
+        raise TaskValidationError("the first line of a table names the parameters, each once", "items")
+    for row in rows:
+        if None in row:
+            raise TaskValidationError(f"line {rows.line_num} of the table has more cells than its head", "items")
+        items.append({name: value(name, cell) for name, cell in row.items() if cell})
+    return items

@@ -11,20 +11,19 @@ from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
-from pydantic import SecretStr
 
 from db import tables
 from tasks_lib import database, eta, storage
+from tasks_lib.arguments import Id, Limit, Status, Token, checked
 from tasks_lib.auth import Caller, authenticate, limits, require_project
 from tasks_lib.errors import NotFoundError, TaskValidationError
 from tasks_lib.events import FINAL
+from tasks_lib.params.base import Text
 from tasks_lib.queue import leases, wakeup
 from tasks_lib.settings import get_settings
 
 MAX_UPLOAD_BYTES = 2 << 30
 _SIMPLE: sa.ColumnClause[Any] = sa.literal_column("'simple'::regconfig")
-
-Token = str | SecretStr | None
 
 
 @dataclass(frozen=True)
@@ -78,24 +77,26 @@ class Task:
         return f"{self.created_at.isoformat()}_{self.id}"
 
 
-def get_task(task_id: UUID | str, *, token: Token = None) -> Task:
+@checked
+def get_task(task_id: Id, *, token: Token = None) -> Task:
     """One task. Raises `NotFoundError` for a missing one and for one of somebody else."""
     return _require(authenticate(token), task_id)
 
 
+@checked
 def list_tasks(
     *,
-    project_id: UUID | str | None = None,
-    status: str | Sequence[str] | None = None,
-    task_type: str | None = None,
-    batch_id: UUID | str | None = None,
-    parent_task_id: UUID | str | None = None,
-    shot_id: UUID | str | None = None,
+    project_id: Id | None = None,
+    status: Status | Sequence[Status] | None = None,
+    task_type: Text | None = None,
+    batch_id: Id | None = None,
+    parent_task_id: Id | None = None,
+    shot_id: Id | None = None,
     created_after: datetime | None = None,
     created_before: datetime | None = None,
-    text: str | None = None,
-    after: str | None = None,
-    limit: int = 50,
+    text: Text | None = None,
+    after: Text | None = None,
+    limit: Limit = 50,
     token: Token = None,
 ) -> list[Task]:
     """The caller's tasks, newest first; those of one parent or batch in the order of their creation.
@@ -130,7 +131,8 @@ def list_tasks(
     return select_tasks(caller, *filters, order=order, limit=limit)
 
 
-def list_dead_letters(*, project_id: UUID | str | None = None, limit: int = 50, token: Token = None) -> list[Task]:
+@checked
+def list_dead_letters(*, project_id: Id | None = None, limit: Limit = 50, token: Token = None) -> list[Task]:
     """Tasks that failed for good by themselves, newest first: those to look into, and to retry.
 
     What failed because of another (a dependant, a parent) comes back with the one that is retried.
@@ -147,7 +149,8 @@ def list_dead_letters(*, project_id: UUID | str | None = None, limit: int = 50, 
     return select_tasks(authenticate(token), *filters, order=[t.c.finished_at.desc(), t.c.id], limit=limit)
 
 
-def cancel_task(task_id: UUID | str, *, reason: str = "cancelled by its owner", token: Token = None) -> list[UUID]:
+@checked
+def cancel_task(task_id: Id, *, reason: Text = "cancelled by its owner", token: Token = None) -> list[UUID]:
     """Cancel a task and all below it that has not ended, and return what was cancelled.
 
     What runs at this moment stops within a heartbeat of its worker.
@@ -159,7 +162,8 @@ def cancel_task(task_id: UUID | str, *, reason: str = "cancelled by its owner", 
     return leases.cancel(task.id, reason)
 
 
-def cancel_batch(batch_id: UUID | str, *, reason: str = "cancelled by its owner", token: Token = None) -> list[UUID]:
+@checked
+def cancel_batch(batch_id: Id, *, reason: Text = "cancelled by its owner", token: Token = None) -> list[UUID]:
     """Cancel all that has not ended of what one call created, named by the batch's id or that of any task in it.
 
     Returns what was cancelled. Raises `NotFoundError` if nothing of the batch is the caller's.
@@ -170,7 +174,8 @@ def cancel_batch(batch_id: UUID | str, *, reason: str = "cancelled by its owner"
     return leases.cancel_batch(to_id(batch_id), None if caller.is_service else caller.user_id, reason)
 
 
-def retry_task(task_id: UUID | str, *, token: Token = None) -> list[UUID]:
+@checked
+def retry_task(task_id: Id, *, token: Token = None) -> list[UUID]:
     """Bring a failed or cancelled task back, with what depends on it, and return what will run again.
 
     Raises `ConflictError` for a task that has not failed and was not cancelled, or that waits for another one which
@@ -200,14 +205,19 @@ def percent_of(parent_ids: list[UUID]) -> dict[UUID, float]:
         return {row[0]: float(row[1]) for row in rows}
 
 
-def upload_media(path: str | Path, *, project_id: UUID | str, token: Token = None) -> str:
+@checked
+def upload_media(path: str | Path, *, project_id: Id, token: Token = None) -> str:
     """Store a picture or clip in a project, and return the reference by which requests name it."""
     caller = authenticate(token)
     caller.require("tasks:create")
     limits.count_upload(caller)
     project = require_project(caller, to_id(project_id))
     source = Path(path)
-    if not source.is_file():
+    try:
+        found = source.is_file()
+    except OSError as error:
+        raise TaskValidationError(f"there can be no such file: {error.strerror}", "path") from None
+    if not found:
         raise TaskValidationError(f"there is no file `{source}`", "path")
     if source.stat().st_size > MAX_UPLOAD_BYTES:
         raise TaskValidationError(f"`{source.name}` has more than {MAX_UPLOAD_BYTES} bytes", "path")
@@ -306,4 +316,4 @@ def to_id(value: UUID | str) -> UUID:
     try:
         return value if isinstance(value, UUID) else UUID(value)
     except (ValueError, AttributeError, TypeError):
-        raise NotFoundError(f"there is nothing with the id {value!r}") from None
+        raise NotFoundError(f"there is nothing with the id {value!r:.80}") from None

@@ -12,19 +12,20 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from uuid import UUID, uuid4
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from tasks_lib import database, deployment_client, storage
+from tasks_lib.arguments import Id, Params, Token, checked
 from tasks_lib.auth import Caller, authenticate, limits, require_project
 from tasks_lib.auth.callers import Project
 from tasks_lib.billing.cost import Quote, Terms
 from tasks_lib.billing.terms import load_terms
 from tasks_lib.errors import NotFoundError, Refusal, TaskValidationError
 from tasks_lib.labels import generate_run_id, generate_task_id
-from tasks_lib.params.base import field_path
+from tasks_lib.params.base import Name, Text, refusal
 from tasks_lib.params.lists import expand_array_to_count
 from tasks_lib.params.references import references
 from tasks_lib.pricing import leaves_of, price_of
@@ -66,6 +67,10 @@ class Dependency(BaseModel):
     policy: Literal["fail", "run_anyway"] = "fail"
 
 
+def _as_dependency(value: Any) -> Any:
+    return {"task_id": value} if isinstance(value, UUID | str) else value
+
+
 def _with_names(schema: dict[str, Any]) -> None:
     """Forms offer the types that people may create."""
     schema["enum"] = sorted(name for name, declared in task_types().items() if declared.public)
@@ -81,8 +86,10 @@ class TaskRequest(BaseModel):
 
     params: dict[str, Any]
     project_id: UUID
-    idempotency_key: str | None = Field(default=None, min_length=1, max_length=200)
-    depends_on: tuple[Dependency, ...] = ()
+    idempotency_key: Name | None = None
+    depends_on: tuple[Annotated[Dependency, BeforeValidator(_as_dependency)], ...] = ()
+    """Tasks that must end first: `{task_id, policy}`, or an id alone."""
+
     priority: int = Field(default=0, ge=-100, le=100)
 
 
@@ -111,17 +118,18 @@ class ValidRequest:
     request_hash: str = field(default="")
 
 
+@checked
 def create_task(
     task_type: str,
-    params: Mapping[str, Any] | BaseModel,
+    params: Params,
     *,
-    project_id: UUID | str,
-    token: str | SecretStr | None = None,
+    project_id: Id,
+    token: Token = None,
     idempotency_key: str | None = None,
     depends_on: Sequence[UUID | str | Dependency] = (),
     priority: int = 0,
     via: Literal["deployment"] | None = None,
-    token_block: str | None = None,
+    token_block: Text | None = None,
 ) -> TaskCreated:
     """Validate, authorise and store one task, and wake the workers.
 
@@ -148,9 +156,7 @@ def create_task(
     return create_tasks([request], token=token)[0]
 
 
-def _create_by_deployment(
-    given: Mapping[str, Any], token: str | SecretStr | None, token_block: str | None
-) -> TaskCreated:
+def _create_by_deployment(given: Mapping[str, Any], token: Token, token_block: str | None) -> TaskCreated:
     # A key always: a sealed token that somebody sends again with its request makes nothing again.
     (valid,) = validate([{**given, "idempotency_key": given["idempotency_key"] or str(uuid4())}])
     request = valid.request.model_dump(mode="json")
@@ -158,9 +164,7 @@ def _create_by_deployment(
     return TaskCreated(task_id, status, valid.task_type.name, created)
 
 
-def create_tasks(
-    requests: Sequence[TaskRequest | Mapping[str, Any]], *, token: str | SecretStr | None = None
-) -> list[TaskCreated]:
+def create_tasks(requests: Sequence[TaskRequest | Mapping[str, Any]], *, token: Token = None) -> list[TaskCreated]:
     """Create a batch in one transaction: all of it, or none and an error whose `refusals` name every refused row."""
     caller = authenticate(token)
     valid = validate(requests)
@@ -169,6 +173,9 @@ def create_tasks(
 
 def validate(requests: Sequence[TaskRequest | Mapping[str, Any]]) -> list[ValidRequest]:
     """Check a batch without a database. Raises for all rows that are wrong at once."""
+    given_as: type = type(requests)
+    if not issubclass(given_as, Sequence) or issubclass(given_as, str | bytes):
+        raise TaskValidationError(f"a batch is a list of tasks, not {given_as.__name__}", "requests")
     if not 1 <= len(requests) <= MAX_BATCH:
         raise TaskValidationError(f"a batch has 1 to {MAX_BATCH} tasks, not {len(requests)}", "requests")
     valid: list[ValidRequest] = []
@@ -183,12 +190,13 @@ def validate(requests: Sequence[TaskRequest | Mapping[str, Any]]) -> list[ValidR
     return valid
 
 
+@checked
 def quote(
     task_type: str,
-    params: Mapping[str, Any] | BaseModel,
+    params: Params,
     *,
-    project_id: UUID | str,
-    token: str | SecretStr | None = None,
+    project_id: Id,
+    token: Token = None,
 ) -> Quote:
     """What a task would cost, in credits; nothing is stored. Raises what `create_task` raises for the same request.
 
@@ -249,6 +257,7 @@ def plant_children(task: ClaimedTask) -> None:
     )
 
 
+@checked
 def validate_required_fields(params: Mapping[str, Any], required_fields: Sequence[str]) -> None:
     """Raise `TaskValidationError` for the first field that is missing, null, blank or an empty list."""
     for name in required_fields:
@@ -282,18 +291,17 @@ def _validate_one(given: TaskRequest | Mapping[str, Any]) -> ValidRequest:
 
 
 def _request(given: Mapping[str, Any]) -> TaskRequest:
-    values = dict(given)
+    if not isinstance(given, Mapping):
+        raise TaskValidationError(
+            f"a task is an object of `task_type`, `params` and so on, not {type(given).__name__}", "requests"
+        )
+    values = {str(key): value for key, value in given.items()}
     if isinstance(values.get("params"), BaseModel):
         values["params"] = values["params"].model_dump(mode="json", exclude_unset=True)
-    values["depends_on"] = [
-        {"task_id": item} if isinstance(item, UUID | str) else item for item in values.get("depends_on", ())
-    ]
     try:
         return TaskRequest.model_validate(values)
     except ValidationError as error:
-        detail = error.errors()[0]
-        path = field_path(detail["loc"])
-        raise TaskValidationError(f"`{path}`: {detail['msg']}", path) from None
+        raise refusal(TaskRequest, error.errors()) from None
 
 
 def _rows(valid: Sequence[ValidRequest], caller: Caller) -> list[dict[str, Any]]:

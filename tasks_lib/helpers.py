@@ -157,6 +157,8 @@ def create_individual_travel_segment_task(params: Mapping[str, Any] | None = Non
 
 
 def _given(params: Mapping[str, Any] | None, fields: Mapping[str, Any], *required: str) -> dict[str, Any]:
+    if params is not None and not isinstance(params, Mapping):
+        raise TaskValidationError(f"parameters must be an object, not {type(params).__name__}", "params")
     given = {**(params or {}), **fields}
     validate_required_fields(given, ["project_id", *required])
     return given

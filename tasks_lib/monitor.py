@@ -11,12 +11,13 @@ from rich.table import Table
 from rich.text import Text
 
 from tasks_lib import client
+from tasks_lib.arguments import Token
 
 REDRAW_SECONDS = 0.5
 STYLES = {"Pending": "dim", "Processing": "cyan", "Complete": "green", "Failed": "red", "Cancelled": "yellow"}
 
 
-def watch(task_id: str, console: Console, *, token: client.Token = None) -> client.Task:
+def watch(task_id: str, console: Console, *, token: Token = None) -> client.Task:
     """Show a task until it has ended, and return its final state."""
     with Live(console=console, refresh_per_second=4) as live:
         while True:

@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from uuid import UUID
 
-from pydantic import SecretStr
-
+from tasks_lib.arguments import Id, Token, checked
 from tasks_lib.auth import authenticate, require_project
 from tasks_lib.auth.callers import Project
 from tasks_lib.errors import TaskValidationError
-from tasks_lib.params.base import Resolution
+from tasks_lib.params.base import Resolution, Text
 from tasks_lib.params.resolution import ASPECT_RATIOS, DEFAULT_ASPECT_RATIO
 from tasks_lib.types.base import TaskParams
 
@@ -23,8 +22,9 @@ class ProjectResolution:
     aspect_ratio: str
 
 
+@checked
 def resolve_project_resolution(
-    project_id: UUID | str, custom_resolution: str | None = None, *, token: str | SecretStr | None = None
+    project_id: Id, custom_resolution: Text | None = None, *, token: Token = None
 ) -> ProjectResolution:
     """The size that a request gets: its own if it has one, else the one of its project's aspect ratio."""
     caller = authenticate(token)

@@ -13,9 +13,11 @@ import sqlalchemy as sa
 
 from db import tables
 from tasks_lib import database, storage
+from tasks_lib.arguments import Id, Seconds, Token, checked
 from tasks_lib.auth import authenticate, require_project
-from tasks_lib.client import Task, Token, select_tasks, to_id
+from tasks_lib.client import Task, select_tasks, to_id
 from tasks_lib.errors import NotFoundError
+from tasks_lib.params.base import Text
 from tasks_lib.settings import get_settings
 
 _OF_BATCH = """
@@ -98,7 +100,8 @@ class Step:
     created_at: datetime
 
 
-def get_tree(task_id: UUID | str, *, token: Token = None) -> TaskTree:
+@checked
+def get_tree(task_id: Id, *, token: Token = None) -> TaskTree:
     """A task with all tasks below it. Raises `NotFoundError`."""
     root = to_id(task_id)
     t = tables.tasks
@@ -120,7 +123,8 @@ def get_tree(task_id: UUID | str, *, token: Token = None) -> TaskTree:
     return tree(top)
 
 
-def get_batch(batch_id: UUID | str, *, token: Token = None) -> Batch:
+@checked
+def get_batch(batch_id: Id, *, token: Token = None) -> Batch:
     """How many tasks of one call are where, and what they cost, named by the batch's id or that of any task in it.
 
     Raises `NotFoundError` if nothing of the batch is the caller's.
@@ -131,7 +135,8 @@ def get_batch(batch_id: UUID | str, *, token: Token = None) -> Batch:
     return Batch(rows[0]["batch_id"], {row["status"]: BatchPart(row["tasks"], row["cost"]) for row in rows})
 
 
-def get_history(generation_id: UUID | str, *, token: Token = None) -> list[Step]:
+@checked
+def get_history(generation_id: Id, *, token: Token = None) -> list[Step]:
     """How an image or film came about: what it is based on, back to the first, and every variant of each, oldest first.
 
     It is named by its generation's id, or by the id of a task that made it. Raises `NotFoundError`.
@@ -142,7 +147,8 @@ def get_history(generation_id: UUID | str, *, token: Token = None) -> list[Step]
     return [Step(**row) for row in rows]
 
 
-def media_url(location: str, *, seconds: float | None = None, token: Token = None) -> str:
+@checked
+def media_url(location: Text, *, seconds: Seconds | None = None, token: Token = None) -> str:
     """Where a browser finds a stored file: an output, what lies beside it, or an upload.
 
     Signed by the storage for `seconds` (else `media_url_seconds`), or under `public_media_url` where that is set.
@@ -150,8 +156,11 @@ def media_url(location: str, *, seconds: float | None = None, token: Token = Non
     """
     caller = authenticate(token)
     caller.require("tasks:read")
-    project = require_project(caller, to_id(location.removeprefix(storage.SCHEME).partition("/")[0]))
-    key = storage.key_of(location, project.id)
+    try:
+        project = require_project(caller, to_id(location.removeprefix(storage.SCHEME).partition("/")[0]))
+        key = storage.key_of(location, project.id)
+    except NotFoundError:
+        raise NotFoundError(f"there is no file `{location:.200}`") from None
     return storage.public_url(key, seconds or get_settings().media_url_seconds)
 
 

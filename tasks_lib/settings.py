@@ -6,13 +6,28 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, SecretStr, ValidationError
+import sqlalchemy as sa
+from pydantic import AfterValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from tasks_lib.errors import TaskValidationError
 from tasks_lib.models import ModelTable
 
 Seconds = Annotated[float, Field(gt=0)]
+
+
+def _check_database(url: str) -> str:
+    # Only whether: the URL may hold a password.
+    try:
+        is_postgres = not url or sa.make_url(url).get_backend_name() == "postgresql"
+    except sa.exc.ArgumentError:
+        is_postgres = False
+    if not is_postgres:
+        raise ValueError("must be the URL of a Postgres, such as postgresql://me@host/unitask")
+    return url
+
+
+DatabaseUrl = Annotated[str, AfterValidator(_check_database)]
 
 
 class Settings(BaseSettings):
@@ -23,10 +38,10 @@ class Settings(BaseSettings):
     home: Path = Path("~/.unitask").expanduser()
     """Where the embedded Postgres, the stored media, the logs and Prefect's own files live."""
 
-    database_url: str = ""
+    database_url: DatabaseUrl = ""
     """SQLAlchemy URL of the tasks database; empty means the embedded Postgres under `home`."""
 
-    worker_database_url: str = ""
+    worker_database_url: DatabaseUrl = ""
     """The same database with a login in `unitask_worker`, which worker flows use and then know no other; empty means
     `database_url`."""
 
@@ -256,7 +271,10 @@ def get_settings() -> Settings:
     try:
         return Settings()
     except ValidationError as error:
-        wrong = [(f"UNITASK_{detail['loc'][0]}".upper(), detail["msg"]) for detail in error.errors()]
+        wrong = [
+            (f"UNITASK_{detail['loc'][0]}".upper(), detail["msg"].removeprefix("Value error, "))
+            for detail in error.errors()
+        ]
         raise TaskValidationError("; ".join(f"{name}: {text}" for name, text in wrong), wrong[0][0]) from None
     except SettingsError as error:  # what should be JSON is none
         raise TaskValidationError(str(error)) from None

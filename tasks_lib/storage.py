@@ -254,4 +254,7 @@ def _is_id(name: str) -> bool:
 
 
 def _locate(key: str) -> tuple[fsspec.AbstractFileSystem, str]:
-    return cast("tuple[fsspec.AbstractFileSystem, str]", fsspec.core.url_to_fs(url(key)))
+    try:
+        return cast("tuple[fsspec.AbstractFileSystem, str]", fsspec.core.url_to_fs(url(key)))
+    except (ValueError, ImportError) as error:  # no such scheme, or its driver is not installed
+        raise StorageError(f"UNITASK_STORAGE_URL cannot be used: {error}") from None

@@ -13,21 +13,15 @@ from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
-from pydantic import SecretStr
 from sqlalchemy.dialects.postgresql import insert
 
 from db import tables
 from tasks_lib import database
+from tasks_lib.arguments import Id, Token, checked
 from tasks_lib.auth import authenticate, require_project
 from tasks_lib.creation import MAX_PARAMS_BYTES, TaskCreated, create_task, public_type
 from tasks_lib.errors import NotFoundError, TaskValidationError
-from tasks_lib.params.base import Name, ParamGroup
-
-Token = str | SecretStr | None
-
-
-class _Named(ParamGroup):
-    name: Name
+from tasks_lib.params.base import Name, Text
 
 
 @dataclass(frozen=True)
@@ -46,15 +40,15 @@ class Template:
         return {**self.params, **overrides}
 
 
+@checked
 def create_template(
-    name: str, task_type: str, params: Mapping[str, Any], *, project_id: UUID | str, token: Token = None
+    name: Name, task_type: Text, params: Mapping[str, Any], *, project_id: Id, token: Token = None
 ) -> Template:
     """Store a parameter set under a name; one that is there already is replaced.
 
     Raises `TaskValidationError` for parameters that no request of the type could have.
     """
     project = _project(project_id, token, "tasks:create")
-    name = _Named.parse({"name": name}).name
     declared = public_type(task_type)
     declared.params.check_some(params)
     statement = insert(tables.task_templates).values(
@@ -70,7 +64,8 @@ def create_template(
     return Template(*row)
 
 
-def list_templates(*, project_id: UUID | str, token: Token = None) -> list[Template]:
+@checked
+def list_templates(*, project_id: Id, token: Token = None) -> list[Template]:
     """All templates of a project, by name."""
     t = tables.task_templates
     project = _project(project_id, token, "tasks:read")
@@ -79,7 +74,8 @@ def list_templates(*, project_id: UUID | str, token: Token = None) -> list[Templ
         return [Template(*row) for row in rows]
 
 
-def get_template(name: str, *, project_id: UUID | str, token: Token = None) -> Template:
+@checked
+def get_template(name: Text, *, project_id: Id, token: Token = None) -> Template:
     """The template of that name. Raises `NotFoundError`."""
     t = tables.task_templates
     project = _project(project_id, token, "tasks:read")
@@ -90,7 +86,8 @@ def get_template(name: str, *, project_id: UUID | str, token: Token = None) -> T
     return Template(*row)
 
 
-def delete_template(name: str, *, project_id: UUID | str, token: Token = None) -> None:
+@checked
+def delete_template(name: Text, *, project_id: Id, token: Token = None) -> None:
     """Remove a template; tasks that were made from it stay. Raises `NotFoundError`."""
     t = tables.task_templates
     project = _project(project_id, token, "tasks:create")
@@ -100,11 +97,12 @@ def delete_template(name: str, *, project_id: UUID | str, token: Token = None) -
         raise NotFoundError(f"there is no template `{name}`")
 
 
+@checked
 def create_task_from_template(
-    name: str,
+    name: Name,
     overrides: Mapping[str, Any] | None = None,
     *,
-    project_id: UUID | str,
+    project_id: Id,
     token: Token = None,
     **options: Any,
 ) -> TaskCreated:
@@ -125,7 +123,7 @@ def _as_json(params: Mapping[str, Any]) -> dict[str, Any]:
     return values
 
 
-def _project(project_id: UUID | str, token: Token, scope: str) -> UUID:
+def _project(project_id: Id, token: Token, scope: str) -> UUID:
     caller = authenticate(token)
     caller.require(scope)
     try:

@@ -14,8 +14,9 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from uuid import UUID
 
+from tasks_lib.arguments import EventId, Id, Seconds, Token, checked
 from tasks_lib.auth import authenticate, require_project
-from tasks_lib.client import Task, Token, get_task, to_id
+from tasks_lib.client import Task, get_task, to_id
 from tasks_lib.database import is_outage
 from tasks_lib.errors import DatabaseError
 from tasks_lib.events import Event, Page, ProjectReader, TaskReader, newest_settled_id
@@ -31,8 +32,9 @@ REST_SECONDS = 0.03
 TRUST_SECONDS = 30.0
 
 
+@checked
 def watch_project(
-    project_id: UUID | str, *, after: int | None = None, timeout: float | None = None, token: Token = None
+    project_id: Id, *, after: EventId | None = None, timeout: Seconds | None = None, token: Token = None
 ) -> Iterator[Event]:
     """Yield what happens to all tasks of a project, for ever: from now on, or after the event with the id `after`.
 
@@ -41,16 +43,18 @@ def watch_project(
     yield from _follow(_of_project(project_id, after, timeout, token))
 
 
+@checked
 async def watch_project_async(
-    project_id: UUID | str, *, after: int | None = None, token: Token = None
+    project_id: Id, *, after: EventId | None = None, token: Token = None
 ) -> AsyncIterator[Event]:
     """As `watch_project`, in an event loop, where `asyncio.timeout` bounds it."""
     async for event in _follow_async(await asyncio.to_thread(_of_project, project_id, after, None, token)):
         yield event
 
 
+@checked
 def watch_task(
-    task_id: UUID | str, *, after: int = 0, timeout: float | None = None, token: Token = None
+    task_id: Id, *, after: EventId = 0, timeout: Seconds | None = None, token: Token = None
 ) -> Iterator[Event]:
     """Yield what has happened to a task (after the event with the id `after`) and what happens, until it has ended.
 
@@ -59,20 +63,23 @@ def watch_task(
     yield from _follow(_of_task(task_id, after, timeout, token))
 
 
-async def watch_task_async(task_id: UUID | str, *, after: int = 0, token: Token = None) -> AsyncIterator[Event]:
+@checked
+async def watch_task_async(task_id: Id, *, after: EventId = 0, token: Token = None) -> AsyncIterator[Event]:
     """As `watch_task`, in an event loop, where `asyncio.timeout` bounds it."""
     async for event in _follow_async(await asyncio.to_thread(_of_task, task_id, after, None, token)):
         yield event
 
 
-def wait_for_task(task_id: UUID | str, *, timeout: float | None = None, token: Token = None) -> Task:
+@checked
+def wait_for_task(task_id: Id, *, timeout: Seconds | None = None, token: Token = None) -> Task:
     """Wait until a task has ended, and return it. Raises `TimeoutError` after `timeout` seconds."""
     for _ in watch_task(task_id, timeout=timeout, token=token):
         pass
     return get_task(task_id, token=token)
 
 
-def last_event_id(project_id: UUID | str, *, token: Token = None) -> int:
+@checked
+def last_event_id(project_id: Id, *, token: Token = None) -> int:
     """Where to resume to see what happens in a project from now on."""
     _check(project_id, token)
     return newest_settled_id(to_id(project_id))

@@ -12,7 +12,7 @@ from uuid import UUID
 from fastapi import APIRouter, Body, FastAPI, HTTPException, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.middleware.cors import CORSMiddleware
-from pydantic import BaseModel
+from pydantic import AwareDatetime, BaseModel
 
 from deployments.gateway import answers, events
 from deployments.gateway.bodies import BoundedBodies
@@ -93,11 +93,13 @@ def create_tasks(requests: Annotated[list[TaskRequest], Body(embed=True)], token
 def list_tasks(
     token: Token,
     project_id: UUID | None = None,
-    status: str | None = None,
+    status: Annotated[list[str] | None, Query()] = None,
     task_type: str | None = None,
     batch_id: UUID | None = None,
     parent_task_id: UUID | None = None,
     shot_id: UUID | None = None,
+    created_after: AwareDatetime | None = None,
+    created_before: AwareDatetime | None = None,
     text: str | None = None,
     after: str | None = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 50,
@@ -113,6 +115,8 @@ def list_tasks(
         batch_id=batch_id,
         parent_task_id=parent_task_id,
         shot_id=shot_id,
+        created_after=created_after,
+        created_before=created_before,
         text=text,
         after=after,
         limit=limit,

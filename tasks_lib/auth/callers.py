@@ -52,6 +52,8 @@ def authenticate(token: str | SecretStr | None = None) -> Caller:
     """
     settings = get_settings()
     given = token if token is not None else settings.token
+    if not isinstance(given, str | SecretStr | None):
+        raise AuthenticationError(f"a token is text, not {type(given).__name__}")
     secret = given.get_secret_value() if isinstance(given, SecretStr) else given
     if not secret:
         raise AuthenticationError("a token is required; set UNITASK_TOKEN or pass `token`")

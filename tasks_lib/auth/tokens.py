@@ -54,7 +54,7 @@ def issue_token(
     user_id: UUID, *, label: str = "", scopes: Sequence[str] = DEFAULT_SCOPES, expires_at: datetime | None = None
 ) -> IssuedToken:
     """Make a token for a user. Raises `TaskValidationError` for scopes that there are not, or not together."""
-    _check_scopes(scopes)
+    check_scopes(scopes)
     if expires_at is not None and expires_at.tzinfo is None:
         raise TaskValidationError("`expires_at` must have a time zone", "expires_at")
     prefix = MARK + secrets.token_hex(5)
@@ -136,7 +136,8 @@ def digest(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
-def _check_scopes(scopes: Sequence[str]) -> None:
+def check_scopes(scopes: Sequence[str]) -> None:
+    """Raise `TaskValidationError` for scopes that there are not, or not together."""
     allowed = ", ".join(SCOPES)
     if not scopes:
         raise TaskValidationError(f"a token needs a scope; there are {allowed}", "scopes")

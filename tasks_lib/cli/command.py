@@ -27,6 +27,19 @@ app.add_typer(tokens.app, name="token")
 app.add_typer(credits.app, name="credits")
 
 
+SHOWN_REFUSALS = 20
+
+
+def told(error: TaskError) -> str:
+    """An error for people: of a batch, a line for each refused row."""
+    if len(error.refusals) < 2:
+        return str(error)
+    lines = [f"row {refusal.index}: {refusal.message}" for refusal in error.refusals[:SHOWN_REFUSALS]]
+    if (left := len(error.refusals) - SHOWN_REFUSALS) > 0:
+        lines.append(f"and {left} more")
+    return "\n".join([*lines, "nothing was stored"])
+
+
 def main() -> None:
     """Run the command line; a mistake of the user's ends in one line, and a status of 1."""
     mask_logs()
@@ -35,7 +48,7 @@ def main() -> None:
     try:
         app()
     except TaskError as error:
-        errors.print(Text(f"{error}", style="red"))
+        errors.print(Text(told(error), style="red"))
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)

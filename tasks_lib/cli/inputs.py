@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from pydantic import ValidationError
 
-from tasks_lib import accounts
+from tasks_lib import accounts, client
 from tasks_lib.auth import authenticate
+from tasks_lib.creation import Dependency, public_type
 from tasks_lib.errors import TaskValidationError
 
 ProjectOption = Annotated[str | None, typer.Option("--project", help="id of the project; not needed with only one")]
@@ -18,6 +20,17 @@ ParamsOption = Annotated[
     str | None, typer.Option("--params", help="a JSON file with the parameters; - reads them from stdin")
 ]
 SetOption = Annotated[list[str] | None, typer.Option("--set", help="name=value; the value is JSON, or else text")]
+FileOption = Annotated[
+    list[str] | None, typer.Option("--file", help="name=path: upload the file; where a list is taken, append it")
+]
+KeyOption = Annotated[str | None, typer.Option("--key", help="idempotency key: the same key makes nothing twice")]
+PriorityOption = Annotated[int, typer.Option("--priority", help="-100 to 100, among your own tasks")]
+DependsOnOption = Annotated[
+    list[str] | None,
+    typer.Option("--depends-on", help="id of a task that must complete first, or ID:run_anyway; may be repeated"),
+]
+WatchOption = Annotated[bool, typer.Option("--watch", help="stay, and show how it goes")]
+QuoteOption = Annotated[bool, typer.Option("--quote", help="only say what it would cost")]
 
 
 def project_or_only(project: str | None) -> str:
@@ -28,6 +41,28 @@ def project_or_only(project: str | None) -> str:
 def read_params(source: str | None, settings: list[str] | None) -> dict[str, Any]:
     """Return the parameters of a JSON file (`-`: stdin), with `name=value` settings put over them."""
     return _read(source) | {name: _value(text) for name, text in map(split, settings or [])}
+
+
+def put_files(values: dict[str, Any], files: list[str] | None, task_type: str, project_id: str) -> dict[str, Any]:
+    """Upload `name=path` files, and return the parameters with their references in them."""
+    fields = public_type(task_type).params.model_json_schema()["properties"]
+    for name, path in map(split, files or []):
+        forms = (fields.get(name, {}), *fields.get(name, {}).get("anyOf", ()))
+        takes_list = any(form.get("type") == "array" for form in forms)
+        if takes_list and not isinstance(values.setdefault(name, []), list):
+            raise TaskValidationError(f"`{name}` is set to something that is no list", name)
+        reference = client.upload_media(path, project_id=project_id)
+        values[name] = [*values[name], reference] if takes_list else reference
+    return values
+
+
+def dependency(text: str) -> Dependency:
+    """Take `ID` or `ID:policy` apart."""
+    id_, _, policy = text.partition(":")
+    try:
+        return Dependency.model_validate({"task_id": id_, "policy": policy or "fail"})
+    except ValidationError:
+        raise TaskValidationError(f"`{text}` must be the id of a task, or ID:run_anyway", "depends_on") from None
 
 
 def split(text: str) -> tuple[str, str]:

@@ -14,7 +14,21 @@ from rich.text import Text
 
 from tasks_lib import client, creation, monitor
 from tasks_lib.billing.cost import Quote
-from tasks_lib.cli.inputs import ParamsOption, ProjectOption, SetOption, project_or_only, read_params, split
+from tasks_lib.cli.inputs import (
+    DependsOnOption,
+    FileOption,
+    KeyOption,
+    ParamsOption,
+    PriorityOption,
+    ProjectOption,
+    QuoteOption,
+    SetOption,
+    WatchOption,
+    dependency,
+    project_or_only,
+    put_files,
+    read_params,
+)
 from tasks_lib.cli.output import Output, OutputOption, console, print_ids, print_json
 from tasks_lib.watch import watch_task
 
@@ -26,29 +40,56 @@ def create(
     task_type: Annotated[str, typer.Argument(help="a name from `unitask types list`")],
     params: ParamsOption = None,
     set_: SetOption = None,
-    file: Annotated[
-        list[str] | None, typer.Option("--file", help="name=path: upload the file and append it to a list")
-    ] = None,
+    file: FileOption = None,
     project: ProjectOption = None,
-    key: Annotated[str | None, typer.Option(help="idempotency key: the same key makes nothing twice")] = None,
-    priority: Annotated[int, typer.Option(help="-100 to 100, among your own tasks")] = 0,
-    wait: Annotated[bool, typer.Option("--watch", help="stay, and show how it goes")] = False,
-    quote: Annotated[bool, typer.Option("--quote", help="only say what it would cost")] = False,
+    key: KeyOption = None,
+    priority: PriorityOption = 0,
+    depends_on: DependsOnOption = None,
+    wait: WatchOption = False,
+    quote: QuoteOption = False,
     output: OutputOption = Output.table,
 ) -> None:
     """Create a task."""
-    project_id = project_or_only(project)
-    values = read_params(params, set_)
-    for name, path in map(split, file or []):
-        values.setdefault(name, []).append(client.upload_media(path, project_id=project_id))
+    make(
+        task_type,
+        read_params(params, set_),
+        file,
+        project_or_only(project),
+        key,
+        priority,
+        depends_on,
+        wait,
+        quote,
+        output,
+    )
+
+
+def make(
+    task_type: str,
+    given: dict[str, Any],
+    file: list[str] | None,
+    project_id: str,
+    key: str | None,
+    priority: int,
+    depends_on: list[str] | None,
+    wait: bool,
+    quote: bool,
+    output: Output,
+) -> None:
+    """Create a task of parameters and files, or say what it would cost; show it, and watch it if that is wanted."""
+    values = put_files(given, file, task_type, project_id)
     if quote:
         return _print_quote(creation.quote(task_type, values, project_id=project_id), output)
-    created = creation.create_task(task_type, values, project_id=project_id, idempotency_key=key, priority=priority)
+    edges = list(map(dependency, depends_on or []))
+    created = creation.create_task(
+        task_type, values, project_id=project_id, idempotency_key=key, priority=priority, depends_on=edges
+    )
     if output is Output.json:
         print_json(dataclasses.asdict(created))
     else:
         console.print(
-            f"{created.task_type} [bold]{created.task_id}[/] is {created.status}, for {created.quote} credits",
+            f"{created.task_type} [bold]{created.task_id}[/] {'is' if created.created else 'was there already and is'} "
+            f"{created.status}, for {created.quote} credits",
             highlight=False,
         )
     return watch(str(created.task_id), output=output) if wait else None

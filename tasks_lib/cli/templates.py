@@ -11,8 +11,21 @@ from rich.table import Table
 from rich.text import Text
 
 from tasks_lib import templates
-from tasks_lib.cli.inputs import ParamsOption, ProjectOption, SetOption, project_or_only, read_params
+from tasks_lib.cli.inputs import (
+    DependsOnOption,
+    FileOption,
+    KeyOption,
+    ParamsOption,
+    PriorityOption,
+    ProjectOption,
+    QuoteOption,
+    SetOption,
+    WatchOption,
+    project_or_only,
+    read_params,
+)
 from tasks_lib.cli.output import Output, OutputOption, console, print_json
+from tasks_lib.cli.tasks import make
 
 app = typer.Typer(no_args_is_help=True, help="Named parameter sets of a project.")
 
@@ -41,6 +54,27 @@ def list_templates(project: ProjectOption = None, output: OutputOption = Output.
     for template in found:
         table.add_row(template.name, template.task_type, Text(json.dumps(template.params)))
     return console.print(table)
+
+
+@app.command("use")
+def use_template(
+    name: Annotated[str, typer.Argument(help="a name from `unitask templates list`")],
+    params: ParamsOption = None,
+    set_: SetOption = None,
+    file: FileOption = None,
+    project: ProjectOption = None,
+    key: KeyOption = None,
+    priority: PriorityOption = 0,
+    depends_on: DependsOnOption = None,
+    wait: WatchOption = False,
+    quote: QuoteOption = False,
+    output: OutputOption = Output.table,
+) -> None:
+    """Create a task with a template's parameters and, in their place, what is given here."""
+    project_id = project_or_only(project)
+    template = templates.get_template(name, project_id=project_id)
+    values = template.with_overrides(read_params(params, set_))
+    make(template.task_type, values, file, project_id, key, priority, depends_on, wait, quote, output)
 
 
 @app.command("delete")

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from tasks_lib import accounts
 from tasks_lib.auth import issue_token, list_tokens, revoke_token
-from tasks_lib.auth.tokens import DEFAULT_SCOPES
+from tasks_lib.auth.tokens import DEFAULT_SCOPES, check_scopes
 from tasks_lib.cli.output import Output, OutputOption, console, errors, print_json
 
 app = typer.Typer(no_args_is_help=True, help="Personal access tokens.")
@@ -28,6 +28,8 @@ def create_token(
     output: OutputOption = Output.table,
 ) -> None:
     """Make a token and show it, this once. Needs the database, so it is for operators."""
+    # Before anybody is made.
+    check_scopes(scope or DEFAULT_SCOPES)
     user_id = accounts.ensure_user(user)
     project_id = accounts.ensure_project(user_id, project)
     expires_at = datetime.now(UTC) + timedelta(days=days) if days is not None else None

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 from rich.text import Text
 
+from tasks_lib.billing.cost import amount_text
 from tasks_lib.cli.output import Output, OutputOption, console, print_json
+from tasks_lib.serving import pool
+from tasks_lib.settings import get_settings
+from tasks_lib.types.base import TaskType
 from tasks_lib.types.registry import get_task_type, task_types
 
 app = typer.Typer(no_args_is_help=True, help="The task types and their parameters.")
@@ -36,9 +42,55 @@ def show_type(
     schema = declared.params.model_json_schema()
     if output is Output.json:
         return print_json(schema)
-    table = Table("parameter", "default", "what it is", box=None, header_style="bold")
-    for field, definition in schema["properties"].items():
-        default = "required" if field in schema.get("required", []) else json.dumps(definition.get("default"))
-        table.add_row(field, Text(default), Text(definition.get("description", "")))
     console.print(f"[bold]{declared.display_name}[/]: {declared.description}")
-    return console.print(table)
+    console.print(f"It runs on the pool {pool(declared, get_settings())}. {_price(declared)}", highlight=False)
+    console.print(_table("parameter", schema))
+    for name, definition in schema.get("$defs", {}).items():
+        console.print(f"\n[bold]{name}[/]: {_words(definition)}")
+        console.print(_table("key", definition))
+    return None
+
+
+def _table(head: str, schema: Mapping[str, Any]) -> Table:
+    """The fields of a JSON schema, the required ones first."""
+    table = Table(head, "value", "default", "what it is", box=None, header_style="bold")
+    fields = schema.get("properties", {})
+    for name in sorted(fields, key=lambda name: int(fields[name].get("position", 0))):
+        default = "required" if name in schema.get("required", []) else json.dumps(fields[name].get("default"))
+        table.add_row(name, Text(_kind(fields[name])), Text(default), Text(_words(fields[name])))
+    return table
+
+
+def _words(definition: Mapping[str, Any]) -> str:
+    return " ".join(definition.get("description", "").split())
+
+
+def _kind(definition: Mapping[str, Any]) -> str:
+    """What a JSON schema takes, in a few words: `integer, 1 to 200`."""
+    if forms := [form for form in definition.get("anyOf", ()) if form.get("type") != "null"]:
+        return " or ".join(dict.fromkeys(map(_kind, forms)))
+    if "enum" in definition or "const" in definition:
+        return ", ".join(map(json.dumps, definition.get("enum", [definition.get("const")])))
+    if "$ref" in definition:
+        return str(definition["$ref"]).rpartition("/")[2]
+    if definition.get("type") == "array":
+        return f"list of {_kind(definition.get('items', {}))}"
+    low, high = (
+        definition.get(f"{bound}imum", definition.get(f"exclusive{bound.capitalize()}imum")) for bound in ("min", "max")
+    )
+    bounds = {(True, True): f", {low} to {high}", (True, False): f", from {low}", (False, True): f", up to {high}"}
+    kind = str(definition.get("format", definition.get("type", "any")))
+    return kind + bounds.get((low is not None, high is not None), "")
+
+
+def _price(declared: TaskType[Any]) -> str:
+    if declared.plan is not None:
+        return "It costs what its children cost; `unitask create --quote` says how much."
+    unit, base = declared.unit_cost, declared.base_cost_per_second
+    amount = (
+        f"{amount_text(unit or Decimal(0))} credits"
+        if declared.billing_type == "per_unit"
+        else (f"{amount_text(base)} credits a second")
+    )
+    factors = declared.cost_factors.as_json()
+    return f"It is declared to cost {amount}" + (f", times {json.dumps(factors)}." if factors else ".")

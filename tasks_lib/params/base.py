@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from tasks_lib.errors import TaskValidationError
@@ -31,7 +32,7 @@ class ParamGroup(BaseModel):
     """A frozen set of parameters. Numbers are not guessed from text, and unknown keys are refused."""
 
     REFUSED: ClassVar[Mapping[str, str]] = {}
-    """Names that older clients send and that are refused on purpose, with what to do instead."""
+    """Names that older clients send and that are refused on purpose, with what to do instead; those of bases count."""
 
     model_config = ConfigDict(
         frozen=True,
@@ -49,7 +50,7 @@ class ParamGroup(BaseModel):
         try:
             return cls.model_validate(_as_dict(params))
         except ValidationError as error:
-            raise cls._refusal(error.errors()) from None
+            raise refusal(cls, error.errors()) from None
 
     @classmethod
     def check_some(cls, params: Mapping[str, Any]) -> None:
@@ -58,24 +59,67 @@ class ParamGroup(BaseModel):
             cls.model_validate(_as_dict(params))
         except ValidationError as error:
             if wrong := [detail for detail in error.errors() if detail["type"] != "missing" or len(detail["loc"]) > 1]:
-                raise cls._refusal(wrong) from None
+                raise refusal(cls, wrong) from None
 
-    @classmethod
-    def _refusal(cls, details: list[ErrorDetails]) -> TaskValidationError:
-        problems = [(field_path(detail["loc"]), cls._explain(detail)) for detail in details]
-        return TaskValidationError("; ".join(f"`{field}`: {text}" for field, text in problems), problems[0][0])
 
-    @classmethod
-    def _explain(cls, detail: ErrorDetails) -> str:
-        if detail["type"] != "extra_forbidden":
-            return detail["msg"].removeprefix("Value error, ")
-        unknown = str(detail["loc"][-1])
-        top = len(detail["loc"]) == 1
-        if top and unknown in cls.REFUSED:
-            return cls.REFUSED[unknown]
-        names = list(cls.model_fields) if top else []
-        near = difflib.get_close_matches(unknown, names, n=1)
-        return f"there is no such parameter; did you mean `{near[0]}`?" if near else "there is no such parameter"
+def refusal(model: type[BaseModel], details: Sequence[ErrorDetails]) -> TaskValidationError:
+    """What is wrong with a request in one error: its field is the first wrong one, its text names all."""
+    problems: dict[str, list[str]] = {}
+    for detail in details:
+        path, groups = _place(model, detail)
+        problems.setdefault(path, []).append(_explain(groups, detail))
+    text = "; ".join(f"`{path}`: {', or '.join(dict.fromkeys(reasons))}" for path, reasons in problems.items())
+    return TaskValidationError(text, next(iter(problems)))
+
+
+def _place(model: type[BaseModel], detail: ErrorDetails) -> tuple[str, set[type[BaseModel]]]:
+    """Where a detail is, without the names that pydantic gives to the forms of a union, and what knows the last key."""
+    inside, owners, path = {model}, {model}, list[int | str]()
+    *_, last = detail["loc"] or ("",)
+    for part in detail["loc"]:
+        if isinstance(part, str):
+            known = [info.annotation for group in inside for name, info in _names(group) if part == name]
+            if not known and not (detail["type"] == "extra_forbidden" and part is last):
+                continue
+            owners, inside = inside, {found for annotation in known for found in _groups(annotation)}
+        path.append(part)
+    return field_path(tuple(path)), owners
+
+
+def _names(group: type[BaseModel]) -> Iterator[tuple[str, FieldInfo]]:
+    """Every name that a field may be sent by."""
+    for name, info in group.model_fields.items():
+        yield name, info
+        if isinstance(info.validation_alias, AliasChoices):
+            yield from (
+                (alias, info) for alias in info.validation_alias.choices if isinstance(alias, str) and alias != name
+            )
+
+
+def _groups(annotation: Any) -> Iterator[type[BaseModel]]:
+    """The models that occur anywhere in a type."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from _groups(argument)
+
+
+def _explain(groups: set[type[BaseModel]], detail: ErrorDetails) -> str:
+    if detail["type"] != "extra_forbidden":
+        return detail["msg"].removeprefix("Value error, ")
+    unknown = str(detail["loc"][-1])
+    for declared in (vars(base).get("REFUSED", {}) for group in groups for base in group.__mro__):
+        if unknown in declared:
+            return str(declared[unknown])
+    names = sorted({name for group in groups for name in group.model_fields})
+    near = nearest(unknown, names)
+    return f"there is no such parameter; did you mean `{near}`?" if near else "there is no such parameter"
+
+
+def nearest(given: str, names: Sequence[str]) -> str | None:
+    """The name that was probably meant: one that begins so, or else the most alike."""
+    begun = [name for name in names if len(given) > 2 and name.startswith(given)]
+    return next(iter(sorted(begun, key=len) or difflib.get_close_matches(given, names, n=1)), None)
 
 
 def _as_dict(params: Mapping[str, Any] | BaseModel) -> dict[str, Any]:
@@ -134,6 +178,8 @@ Text = Annotated[str, Field(max_length=PROMPT_LIMIT), AfterValidator(_check_text
 Words = Annotated[Text, AfterValidator(_check_words)]
 """Text that says something."""
 Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_check_text)]
+Label = Annotated[Name, AfterValidator(_check_words)]
+"""A name that people can see."""
 Locator = Annotated[str, Field(min_length=1, max_length=REFERENCE_LIMIT), AfterValidator(_check_text)]
 """Where an engine finds weights: a name, a path on the worker, a hub id or a URL."""
 MediaReference = Annotated[str, AfterValidator(_check_media)]

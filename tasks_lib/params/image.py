@@ -17,7 +17,7 @@ from tasks_lib.params.base import (
     Words,
 )
 from tasks_lib.params.lineage import LineageParams, ShotParams
-from tasks_lib.params.loras import LoraParams
+from tasks_lib.params.loras import AS_LORAS, LoraParams
 from tasks_lib.params.model import EditSeedParams, ModelParams, SeedParams
 from tasks_lib.params.resolution import ResolutionParams, ScaledResolutionParams
 
@@ -72,6 +72,8 @@ class HiresParams(ParamGroup):
 
 class HiresFix(HiresParams):
     """The second pass of an edit."""
+
+    REFUSED = {"additional_loras": AS_LORAS}
 
     num_inference_steps: Steps | None = None
     """Inference steps of the first pass."""

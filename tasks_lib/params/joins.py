@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, AliasChoices, Field
+from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field
 
 from tasks_lib.params.base import (
     SEED_MAX,
@@ -37,6 +37,10 @@ def _from_nothing(strength: float) -> float:
     return strength
 
 
+def _zero_is_off(value: Any) -> Any:
+    return None if type(value) in (int, float) and value == 0 else value
+
+
 class JoinSettings(ColourMatchParams, LoraParams):
     """What is made between two clips."""
 
@@ -59,8 +63,10 @@ class JoinSettings(ColourMatchParams, LoraParams):
     """Show the last picture of the clip before and the first of the clip after inside the gap, at a third and at two
     thirds of it; needs a model that is a WanVACEPipeline."""
 
-    vid2vid_init_strength: Annotated[Fraction, AfterValidator(_from_nothing)] | None = None
-    """Only 1, which is as without: no pipeline here starts VACE from frames that are there."""
+    vid2vid_init_strength: Annotated[
+        Annotated[Fraction, AfterValidator(_from_nothing)] | None, BeforeValidator(_zero_is_off)
+    ] = None
+    """Only 0, which is off, or 1, which is as without: no pipeline here starts VACE from frames that are there."""
 
     model_name: ModelName = None
     """Alias of a configured model; `model` is taken for it too. Without one the worker's default engine."""
@@ -80,6 +86,8 @@ class JoinSettings(ColourMatchParams, LoraParams):
 
 class OneJoin(ParamGroup):
     """What one join has of its own."""
+
+    REFUSED = dict.fromkeys(("resolution", "fps", "priority"), "is one for the whole film")
 
     prompt: Text | None = None
     """What this bridge shows."""

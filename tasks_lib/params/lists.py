@@ -10,11 +10,20 @@ from tasks_lib.errors import TaskValidationError
 T = TypeVar("T")
 
 
-def expand_array_to_count(array: Sequence[T], count: int, field: str = "array") -> list[T]:
+MAX_COUNT = 100_000
+
+
+def expand_array_to_count(array: Sequence[T] | None, count: int, field: str = "array") -> list[T]:
     """A list of `count` entries: one entry is repeated, none stays none.
 
     Any other length raises `TaskValidationError`, so that no segment finds its value missing.
     """
+    if array is None:
+        return []
+    if not isinstance(array, list | tuple):
+        raise TaskValidationError(f"`{field}` must be a list, not {type(array).__name__}", field)
+    if type(count) is not int or not 0 <= count <= MAX_COUNT:
+        raise TaskValidationError(f"`count` must be a whole number from 0 to {MAX_COUNT}", "count")
     if len(array) == 1:
         return [*array] * count
     if len(array) not in (0, count):

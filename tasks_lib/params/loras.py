@@ -8,6 +8,8 @@ from pydantic import AliasChoices, Field
 
 from tasks_lib.params.base import Locator, ParamGroup, Strength
 
+AS_LORAS = "send them as `loras: [{path, strength}]`"
+
 
 class Lora(ParamGroup):
     """One adapter and how strongly it acts."""
@@ -21,6 +23,8 @@ class Lora(ParamGroup):
 
 class LoraParams(ParamGroup):
     """Adapters that a task loads."""
+
+    REFUSED = dict.fromkeys(("additional_loras", "lora_names", "lora_multipliers"), AS_LORAS)
 
     loras: Annotated[list[Lora], Field(max_length=16)] = []
     """Adapters, applied together."""

@@ -42,6 +42,8 @@ class Phase(ParamGroup):
 class PhaseConfig(ParamGroup):
     """The whole schedule."""
 
+    REFUSED = {"mode": "say it as `model_type` of the task"}
+
     num_phases: Annotated[int, Field(ge=2, le=3)]
     """How many phases there are."""
 

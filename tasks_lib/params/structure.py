@@ -31,6 +31,8 @@ class VideoStructureParams(ParamGroup):
 class GuideVideo(ParamGroup):
     """One guiding video and the frames of the film that it guides."""
 
+    REFUSED = dict.fromkeys(("metadata", "resource_id"), "belongs to the form and is not sent")
+
     path: MediaReference
     """The video."""
 

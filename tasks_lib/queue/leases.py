@@ -10,15 +10,18 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 from uuid import UUID
 
 import sqlalchemy as sa
+from pydantic import Field
 
 from db import tables
 from tasks_lib import database
+from tasks_lib.arguments import Pool, checked
 from tasks_lib.errors import LeaseLostError, TaskError
 from tasks_lib.masking import mask
+from tasks_lib.params.base import Name
 from tasks_lib.queue import wakeup
 from tasks_lib.settings import get_settings
 
@@ -83,10 +86,11 @@ class Progress:
     preview_key: str | None = None
 
 
+@checked
 def claim(
-    run_type: str,
-    worker_id: str,
-    limit: int = 1,
+    run_type: Pool,
+    worker_id: Name,
+    limit: Annotated[int, Field(ge=0, le=10_000)] = 1,
     models: Sequence[str] = (),
     *,
     hosted: bool = False,

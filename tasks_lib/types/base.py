@@ -20,6 +20,17 @@ Category = Literal["generation", "processing", "orchestration", "utility"]
 class TaskParams(ParamGroup):
     """Parameters of a task type: shared groups composed by inheritance, and the type's own fields."""
 
+    REFUSED = {
+        **dict.fromkeys(
+            ("project_id", "token", "idempotency_key", "depends_on", "priority"),
+            "belongs beside the parameters and not among them",
+        ),
+        **dict.fromkeys(
+            ("numImages", "num_generations", "imagesPerPrompt"),
+            "is taken by the creation helper, which makes so many tasks",
+        ),
+    }
+
 
 P = TypeVar("P", bound=TaskParams)
 

@@ -39,6 +39,7 @@ class IndividualSegmentParams(
     REFUSED = {
         "originalParams": "send the values that you want; nothing is taken over from an earlier task",
         "parsed_resolution_wh": "send it as `resolution`",
+        **dict.fromkeys(("svi_predecessor_video_url", "svi_strength_1", "svi_strength_2"), "is withdrawn"),
     }
 
     parent_generation_id: GenerationId | None = None

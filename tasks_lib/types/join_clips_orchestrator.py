@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AliasChoices, Field, model_validator
+from pydantic import AliasChoices, BeforeValidator, Field, model_validator
 
 from tasks_lib.errors import TaskValidationError
 from tasks_lib.labels import generate_run_id, generate_task_id
@@ -35,6 +35,10 @@ class Clip(ParamGroup):
     """A label for people."""
 
 
+def _as_clip(value: Any) -> Any:
+    return {"url": value} if isinstance(value, str) else value
+
+
 class JoinClipsParams(JoinSettings, FormParams, FilmParams, ResolutionParams, TaskParams):
     """Clips in their order, and what is made between them; each join may have settings of its own."""
 
@@ -43,12 +47,14 @@ class JoinClipsParams(JoinSettings, FormParams, FilmParams, ResolutionParams, Ta
         "intermediate_video_paths": _AS_CLIPS,
         "ending_video_path": _AS_CLIPS,
         "run_id": "it is made at creation",
-        "video_edit_mode": _NO_EDITING,
-        "portions_to_regenerate": _NO_EDITING,
+        **dict.fromkeys(("video_edit_mode", "portions_to_regenerate"), _NO_EDITING),
+        **dict.fromkeys(
+            ("source_video_url", "source_video_fps", "source_video_duration", "source_video_total_frames"), _NO_EDITING
+        ),
     }
 
-    clips: Annotated[list[Clip], Field(min_length=1, max_length=MAX_CLIPS)]
-    """The clips in order: two or more, or one for a loop."""
+    clips: Annotated[list[Annotated[Clip, BeforeValidator(_as_clip)]], Field(min_length=1, max_length=MAX_CLIPS)]
+    """The clips in order, as URLs or `{url, name}`: two or more, or one for a loop."""
 
     loop: Annotated[bool, Field(validation_alias=AliasChoices("loop", "loop_first_clip"))] = False
     """End with a bridge back to the first clip, so that the film can be shown in a circle; `loop_first_clip` is taken

@@ -23,7 +23,7 @@ class MagicEditParams(PictureEditParams):
     """Format of the result."""
 
     max_wait_seconds: Annotated[int, Field(ge=1, le=3600)] = 300
-    """How long the provider may take."""
+    """Seconds that the provider may take."""
 
     enable_sync_mode: Literal[False] = False
     """Withdrawn; only false. The worker waits as suits the provider."""

@@ -9,8 +9,6 @@ from tasks_lib.types.pictures import PictureEditParams
 class MaskedEditParams(PictureEditParams):
     """An edit of the part of a picture that a mask marks."""
 
-    REFUSED = {"num_generations": "is taken by the creation helper, which makes so many tasks"}
-
     image_url: MediaReference
     """The picture to edit."""
 

@@ -10,11 +10,16 @@ from tasks_lib.params.resolution import ResolutionScale
 from tasks_lib.types.base import Preparation, Prepared, TaskParams, stored
 
 
-class PictureParams(ImageParams, TaskParams):
+class PictureParams(HiresParams, ImageParams, TaskParams):
     """A picture from a prompt, as a task."""
 
+    REFUSED = {
+        "num_inference_steps": "send it as `steps`",
+        **dict.fromkeys(ReferenceParams.model_fields, "only a type that takes a reference has it; see `model_name`"),
+    }
 
-class ScaledPictureParams(HiresParams, PictureParams):
+
+class ScaledPictureParams(PictureParams):
     """A picture by a model that works best above the ratio's base size."""
 
     resolution_scale: ResolutionScale = 1.5

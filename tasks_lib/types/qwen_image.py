@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+from tasks_lib.params.image import ReferenceParams
 from tasks_lib.types import drawing
 from tasks_lib.types.base import TaskType
 from tasks_lib.types.pictures import ScaledPictureParams, prepare_picture
-
-_STYLED = "pictures with a reference are `qwen_image_style` tasks"
 
 
 class QwenImageParams(ScaledPictureParams):
     """A picture from a prompt."""
 
-    REFUSED = {"style_reference_image": _STYLED, "subject_reference_image": _STYLED}
+    REFUSED = dict.fromkeys(ReferenceParams.model_fields, "pictures with a reference are `qwen_image_style` tasks")
 
 
 TASK_TYPE = TaskType(

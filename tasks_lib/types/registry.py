@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import pkgutil
 from functools import cache
@@ -16,6 +15,7 @@ import tasks_lib.types
 from db import tables
 from tasks_lib.billing import terms
 from tasks_lib.errors import DatabaseError, TaskValidationError
+from tasks_lib.params.base import nearest
 from tasks_lib.serving import pool
 from tasks_lib.settings import get_settings
 from tasks_lib.types.base import TaskType
@@ -55,8 +55,8 @@ def get_task_type(name: str) -> TaskType[Any]:
     known = task_types()
     if name in known:
         return known[name]
-    near = difflib.get_close_matches(str(name), known, n=1)
-    hint = f"; did you mean `{near[0]}`?" if near else f"; known are {', '.join(sorted(known))}"
+    near = nearest(str(name), [*known])
+    hint = f"; did you mean `{near}`?" if near else f"; known are {', '.join(sorted(known))}"
     raise TaskValidationError(f"there is no task type `{name}`{hint}", "task_type")
 
 

@@ -80,6 +80,16 @@ def test_remedy_is_named_when_the_token_or_the_database_is_missing(platform: Pla
     assert "Traceback" not in done.stderr
 
 
+def test_doctor_finds_the_weights_that_are_missing_and_nothing_else_when_the_platform_runs(platform: Platform) -> None:
+    done = unitask("doctor", "--output", "json")
+    found = json.loads(done.stdout)
+    assert {row["what"] for row in found} == {
+        "settings", "home", "database", "task types", "token", "storage", "engines", "platform",
+    }  # fmt: skip
+    assert [row["text"].partition(":")[0] for row in found if row["state"] == "wrong"] == ["model `described`"]
+    assert done.returncode == 1
+
+
 def test_status_is_whole_when_the_platform_runs(platform: Platform) -> None:
     found = answer("status")
     assert found["ready"]

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import os
+import socket
+import subprocess
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import httpx
 import pytest
 
+from flows.api import answers
 from tasks_lib import TaskCreated, create_task, get_task, list_tasks, wait_for_task
 from tasks_lib.auth import IssuedToken, issue_token, revoke_token
 from tasks_lib.errors import AuthenticationError, TaskError
 from tasks_lib.settings import get_settings
-from tests.flows.conftest import SECRETS, Platform
+from tests.flows.conftest import SECRETS, Platform, until
 from tests.flows.searching import files_with, tables_with
-from tests.flows.test_cli import unitask
+from tests.flows.test_cli import UNITASK, unitask
 from tests.unit.auth.signing import forged, shared
 
 TRAVEL = "travel_orchestrator"
@@ -89,9 +95,27 @@ def test_sealed_token_is_refused_when_it_is_sent_again_with_another_request(plat
     assert "Authentication failed: the sealed token does not belong" in again["state"]["message"]
 
 
+@contextmanager
+def gateway() -> Iterator[httpx.Client]:
+    """The HTTP door in a process of its own, as people run it; what it writes lies with the logs."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with (get_settings().home / "gateway.log").open("wb") as log:
+        command = [UNITASK, "gateway", "--port", str(port)]
+        process = subprocess.Popen(command, stdout=log, stderr=log, env=os.environ | {"UNITASK_TOKEN": ""})
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as web:
+            until(lambda: process.poll() is None and answers(web, "/health"))
+            yield web
+    finally:
+        process.terminate()
+        process.wait()
+
+
 def test_no_token_lies_anywhere_when_it_came_through_any_door(platform: Platform, doors: Doors) -> None:
-    """Library, command line, deployments, workers and a provider; then both databases and all files are searched."""
-    library, command = (issue_token(platform.owner.user_id) for _ in range(2))
+    """Library, command line, HTTP, deployments, workers, a provider; then both databases and all files are searched."""
+    library, command, by_http = (issue_token(platform.owner.user_id) for _ in range(3))
     jwt = shared(secret=SECRETS["JWT_SECRET"], sub=str(platform.owner.user_id))
     created = create_task(
         "magic_edit",
@@ -108,7 +132,14 @@ def test_no_token_lies_anywhere_when_it_came_through_any_door(platform: Platform
     assert unitask("show", str(created.task_id), **environment).returncode == 0
     assert unitask("create", "magic_edit", "--set", "prompt=", **environment).returncode == 1
 
-    issued = [*doors.tokens.values(), library, command]
+    with gateway() as web:
+        bearer = {"Authorization": f"Bearer {by_http.secret.get_secret_value()}"}
+        assert web.get(f"/v1/tasks/{created.task_id}", headers=bearer).json()["status"] == "Complete"
+        assert web.post("/v1/tasks", headers=bearer, json={"task_type": "magic_edit"}).status_code == 422
+        assert web.get("/v1/tasks", headers={"Authorization": f"Bearer {jwt[:-1]}"}).status_code == 401
+        assert web.get("/v1/tasks", headers={"Authorization": f"Bearer {SECRETS['SERVICE_KEY']}"}).is_success
+
+    issued = [*doors.tokens.values(), library, command, by_http]
     # Without the prefix, which people may see. The rest may hold underscores itself.
     halves = [token.secret.get_secret_value()[-30:] for token in issued]
     hidden = {*SECRETS.values(), *halves, platform.owner.token[-30:], jwt.rpartition(".")[2]}

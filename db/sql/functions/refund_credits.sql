@@ -27,7 +27,7 @@ BEGIN
     SELECT sum(amount) INTO v_refunded FROM refunded;
     IF v_refunded IS NULL THEN
         RAISE EXCEPTION 'task % was not charged%, or has its refund already', p_task_id,
-            coalesce(format(' %s credits itself', p_amount), '') USING ERRCODE = 'UT003';
+            CASE WHEN p_amount IS NULL THEN '' ELSE format(' %s credits itself', p_amount) END USING ERRCODE = 'UT003';
     END IF;
     RETURN v_refunded;
 END $$;

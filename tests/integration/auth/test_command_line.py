@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
-from tasks_lib.cli import main
+from tasks_lib.cli import app, main
+from tasks_lib.cli.command import told
+from tasks_lib.errors import TaskError, TaskValidationError
 from tasks_lib.settings import get_settings
-from tests.integration.auth.scene import NOBODY, Scene
+from tests.conftest import Owner
+from tests.integration.auth.scene import NOBODY, Scene, everything
 from tests.unit.auth.signing import login_service, public, shared
 
 
@@ -47,6 +52,25 @@ def test_reason_is_one_line_when_the_signing_key_is_lost(
         monkeypatch.setenv("UNITASK_JWT_JWKS_URL", url)
         status, text = run(monkeypatch, capsys, token)
     assert (status, text.startswith("Authentication failed: ")) == (1, True)
+
+
+def test_every_refused_row_has_its_line_when_a_batch_is_refused(owner: Owner, tmp_path: Path) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"prompt": "a"}\n' + '{"promt": "a"}\n' * 23)
+    done = CliRunner().invoke(app, ["batch", str(rows), "--type", "z_image_turbo"])
+    assert isinstance(done.exception, TaskError)
+    lines = told(done.exception).splitlines()
+    assert lines[0] == "row 1: `prompt`: Field required; `promt`: there is no such parameter; did you mean `prompt`?"
+    assert lines[-2:] == ["and 3 more", "nothing was stored"]
+    assert len(lines) == 22
+
+
+@pytest.mark.parametrize("words", [["somebody new", "--scope", "all"], [""], [" "]])
+def test_nobody_is_made_when_a_token_is_refused(owner: Owner, words: list[str]) -> None:
+    before = everything()
+    done = CliRunner().invoke(app, ["token", "create", *words])
+    assert isinstance(done.exception, TaskValidationError)
+    assert everything() == before
 
 
 def test_reason_is_one_line_when_the_shared_secret_is_lost(

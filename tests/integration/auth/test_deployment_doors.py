@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml  # type: ignore[import-untyped]
+from prefect.flows import load_flow_from_entrypoint
 
 from flows import scheduled_batch
 from flows.create_task import authorise, insert, validate_request
@@ -57,7 +60,32 @@ def batch(scene: Scene, token: str) -> Any:
     return asyncio.run(run())
 
 
+ROOT = Path(__file__).parents[3]
 DOORS = {"create": create, "batch": batch}
+DEPLOYMENTS = {
+    "create-task": "create",
+    "travel-orchestrator": "create",
+    "join-clips-orchestrator": "create",
+    "scheduled-batch": "batch",
+    # These act for nobody, and take no token: the login of their process bounds them.
+    "gpu-worker": None,
+    "api-worker": None,
+    "maintenance": None,
+}
+"""By which door each deployment lets its caller in."""
+
+
+def test_every_deployment_has_its_door_and_takes_a_token_if_it_acts_for_somebody() -> None:
+    for name, entrypoint in entrypoints().items():
+        flow: Any = load_flow_from_entrypoint(f"{ROOT}/{entrypoint}")
+        takes = {"token_block", "sealed_token"} & set(flow.parameters.properties)
+        assert takes == ({"token_block", "sealed_token"} if DEPLOYMENTS[name] else set()), name
+    assert set(entrypoints()) == set(DEPLOYMENTS)
+
+
+def entrypoints() -> dict[str, str]:
+    manifest = yaml.safe_load((ROOT / "prefect.yaml").read_text())
+    return {entry["name"]: entry["entrypoint"] for entry in manifest["deployments"]}
 
 
 def refused(door: str, scene: Scene, token: str) -> tuple[type[TaskError], int]:

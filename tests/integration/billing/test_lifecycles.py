@@ -10,6 +10,7 @@ import os
 import random
 import threading
 from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from decimal import Decimal
@@ -177,6 +178,16 @@ class Life:
         return status
 
 
+@pytest.fixture
+def sessions(database_url: str) -> Iterator[None]:
+    """A session of Postgres for every thread: the process's own pool would let twenty of them in at a time."""
+    engine = sa.create_engine(database_url, pool_size=THREADS + 1, max_overflow=0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(database, "get_engine", lambda: engine)
+        yield
+    engine.dispose()
+
+
 def lowest_balance(owner: Owner, done: threading.Event) -> Decimal:
     """The lowest balance that could be seen until the event."""
     lowest = Decimal(0)
@@ -185,6 +196,7 @@ def lowest_balance(owner: Owner, done: threading.Event) -> Decimal:
     return lowest
 
 
+@pytest.mark.usefixtures("sessions")
 @pytest.mark.timeout(7200)
 def test_books_are_level_when_many_creators_share_one_small_purse(owner: Owner) -> None:
     print(f"UNITASK_TEST_SEED={SEED}, {LIVES} lives")

@@ -31,6 +31,7 @@ from tasks_lib.settings import get_settings
 from tasks_lib.types import registry
 from tasks_lib.types.registry import task_types
 from tests.conftest import Owner, make_owner
+from tests.integration.auth.test_foreign_things import LEAST
 from tests.integration.types.test_golden_rows import GOLDEN, world
 from tests.races.sessions import answer_of, at_once, claim, create_rows
 
@@ -75,17 +76,47 @@ UNIT_PRICED = sorted(t.name for t in task_types().values() if t.public and t.bil
 
 def test_charge_is_the_quote_when_types_have_a_price_for_each_unit(world: Owner) -> None:
     for name in UNIT_PRICED:
-        golden = json.loads((GOLDEN / f"{name}.json").read_text())
-        if golden["call"] != "create_task" or "prompts" in golden["request"]:
-            continue
-        told = quote(name, golden["request"], project_id=world.project_id)
-        created = create_task(name, golden["request"], project_id=world.project_id)
+        params = json.loads((GOLDEN / f"{name}.json").read_text())["rows"][0]["params"]
+        request = {key: value for key, value in params.items() if key in task_types()[name].params.model_fields}
+        told = quote(name, request, project_id=world.project_id)
+        created = create_task(name, request, project_id=world.project_id)
         (task,) = claim(task_types()[name].run_type, task_id=created.task_id)
         queue.complete(task.lease, OUTPUT)
         assert told.is_exact, name
+        assert told.low > 0, name
         assert created.quote == told, name
         assert (charge_of(created.task_id), get_task(created.task_id).cost) == (told.low, told.low), name
+    assert len(UNIT_PRICED) > 10
     assert ledger.reconcile().faults == ()
+
+
+FACTORS: list[tuple[str, dict[str, Any], str]] = [
+    ("single_image", {"resolution": "1024x1024", "model_name": "flux-pro"}, "0.15"),  # 0.025 * 3 * 2
+    ("single_image", {"resolution": "512x512", "model_name": "flux-schnell"}, "0.0125"),
+    ("image_upscale", {"scale_factor": 8.0}, "0.08"),
+    ("replicate_upscale", {"scale_factor": 3.0}, "0.04"),
+    ("animate_character", {"resolution": "480p"}, "0.2"),
+    ("animate_character", {"resolution": "720p"}, "0.4"),
+]
+
+
+@pytest.mark.parametrize(("task_type", "given", "credits"), FACTORS)
+def test_factors_count_in_quote_hold_and_charge_when_a_type_declares_them(
+    owner: Owner, task_type: str, given: dict[str, Any], credits: str
+) -> None:
+    least = {
+        name: LEAST[name] for name, info in task_types()[task_type].params.model_fields.items() if info.is_required()
+    }
+    created = create_task(task_type, least | given, project_id=owner.project_id)
+    assert created.quote == Quote(Decimal(credits), Decimal(credits))
+    assert -ledger.get_balance() == Decimal(credits)
+    (task,) = claim(task_types()[task_type].run_type, task_id=created.task_id)
+    queue.complete(task.lease, OUTPUT)
+    assert charge_of(created.task_id) == Decimal(credits)
+
+
+def test_every_declared_factor_is_among_the_cases_when_a_type_is_added() -> None:
+    assert {case[0] for case in FACTORS} == {t.name for t in task_types().values() if t.cost_factors.as_json()}
 
 
 @pytest.mark.parametrize(("seconds", "charged"), [(0, 1), (0.9, 1), (3.2, 4), (10_000, None)])
@@ -223,7 +254,7 @@ def test_refund_is_given_once_and_never_beyond_the_charge_when_asked_for(owner: 
     with pytest.raises(ConflictError, match="was not charged 1 credits itself"):
         ledger.refund(task, Decimal(1))
     assert ledger.refund(task, Decimal("0.001"), "a stain") == Decimal("0.001")
-    with pytest.raises(ConflictError, match="has its refund already"):
+    with pytest.raises(ConflictError, match="was not charged, or has its refund already"):
         ledger.refund(task)
     assert charge_of(task) == charge - Decimal("0.001")
     (entry, *_) = ledger.list_entries()

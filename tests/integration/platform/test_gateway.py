@@ -94,6 +94,34 @@ def test_pages_follow_each_other_when_a_list_is_long(web: httpx.Client, owner: O
     assert found == [task["task_id"] for task in made]
 
 
+def test_tasks_are_found_when_http_filters_them(web: httpx.Client, owner: Owner) -> None:
+    first, second = (web.post("/v1/tasks", json=travel(owner)).json()["task_id"] for _ in range(2))
+    web.post(f"/v1/tasks/{first}/cancel")
+    since = web.get(f"/v1/tasks/{second}").json()["created_at"]
+
+    def found(**filters: Any) -> list[str]:
+        return [task["id"] for task in web.get("/v1/tasks", params=filters).json()]
+
+    assert found(status=["Pending", "Cancelled"]) == [second, first]
+    assert found(status="Cancelled") == [first]
+    assert found(created_after=since) == [second]
+    assert found(created_before=since) == [first]
+    for wrong in ({"status": "Done"}, {"created_after": "yesterday"}, {"created_after": "2026-01-01T00:00:00"}):
+        answer = web.get("/v1/tasks", params=wrong)
+        assert (answer.status_code, answer.json()["error"]["field"]) == (422, next(iter(wrong)))
+
+
+def test_task_waits_when_its_dependency_is_named_by_http(web: httpx.Client, owner: Owner) -> None:
+    first = web.post("/v1/tasks", json=travel(owner)).json()["task_id"]
+    for given in (first, {"task_id": first, "policy": "run_anyway"}):
+        assert web.post("/v1/tasks", json=travel(owner, depends_on=[given])).status_code == 201
+    with database.transaction() as connection:
+        edges = connection.execute(sa.select(tables.task_dependencies.c.policy)).scalars()
+        assert sorted(edges) == ["fail", "run_anyway"]
+    missing = web.post("/v1/tasks", json=travel(owner, depends_on=[str(uuid4())]))
+    assert (missing.status_code, missing.json()["error"]["refusals"][0]["field"]) == (404, "depends_on[0]")
+
+
 def test_upload_is_named_by_its_reference_when_it_was_stored(web: httpx.Client, owner: Owner) -> None:
     picture = BytesIO()
     Image.new("RGB", (64, 64), "red").save(picture, "PNG")

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 from typer.testing import CliRunner
 
-from tasks_lib import list_tasks, storage
-from tasks_lib.batches import create_what_is_valid, fetch_items, read_items, upload_folder
+from flows import scheduled_batch
+from tasks_lib import create_template, get_task, list_tasks, storage
+from tasks_lib.batches import BatchReport, create_what_is_valid, fetch_items, read_items, upload_folder
 from tasks_lib.cli import app
 from tasks_lib.errors import AuthenticationError, TaskValidationError
 from tasks_lib.settings import get_settings
@@ -57,6 +60,10 @@ def test_cells_are_text_or_numbers_as_their_parameters_are_when_a_csv_is_read(tm
         ("rows.jsonl", '{"prompt": "a"}\n[1]\n', "line 2 of `rows.jsonl` must be a JSON object"),
         ("rows.jsonl", "{", "line 1 of `rows.jsonl` is not JSON"),
         ("rows.xml", "", "must be a .jsonl or .csv file"),
+        ("rows.csv", "", "the first line of a table names the parameters"),
+        ("rows.csv", "prompt,,seed\na,b,1\n", "names the parameters, each once"),
+        ("rows.csv", "prompt,prompt\na,b\n", "names the parameters, each once"),
+        ("rows.csv", "prompt,seed\na,1\nb,2,3\n", "line 3 of the table has more cells than its head"),
     ],
 )
 def test_file_is_refused_with_its_line_when_it_is_no_list(tmp_path: Path, name: str, text: str, problem: str) -> None:
@@ -85,6 +92,37 @@ def test_places_are_read_only_when_they_are_allowed(
     references = upload_folder(f"file://{folder}/*", project_id=owner.project_id)
     assert len(references) == 2
     assert all(storage.exists(storage.key_of(reference, owner.project_id)) for reference in references)
+
+
+def test_schedule_collects_rows_of_a_file_or_a_row_for_each_picture_when_it_is_told_where(
+    owner: Owner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "rows.csv").write_text("image_url,scale_factor\nhttps://example.com/1.jpg,4\nnowhere,2\n")
+    for name in ("b.png", "a.png"):
+        (tmp_path / name).write_bytes(b"\x89PNG\r\n\x1a\n" + name.encode())
+    monkeypatch.setenv("UNITASK_BATCH_URLS", f'["file://{tmp_path}/"]')
+    get_settings.cache_clear()
+    create_template("larger", "image_upscale", {"scale_factor": 8}, project_id=owner.project_id)
+
+    def run(occasion: str = "monday", **given: Any) -> BatchReport:
+        lists: dict[str, Any] = {"items": [], "items_url": None, "images": None, **given}
+        token = SecretStr(owner.token)
+        where: dict[str, Any] = {"project_id": str(owner.project_id), "template": "larger", "images_field": "image_url"}
+        requests = asyncio.run(scheduled_batch.collect.fn(**where, **lists, occasion=occasion, token=token))
+        return asyncio.run(scheduled_batch.create.fn(requests, token))
+
+    of_file = run(items_url=f"file://{tmp_path}/rows.csv")
+    assert (len(of_file.created), [(row.index, row.field) for row in of_file.refused]) == (1, [(1, "image_url")])
+    of_images = run("tuesday", images=f"file://{tmp_path}/*.png")
+    assert len(of_images.created) == 2
+    assert run("tuesday", images=f"file://{tmp_path}/*.png").already_there == of_images.created
+    params = [get_task(task).params for task in (*of_file.created, *of_images.created)]
+    assert [row["scale_factor"] for row in params] == [4, 8, 8]
+    assert [row["image_url"].rpartition(".")[2] for row in params] == ["jpg", "png", "png"]
+    neither: dict[str, Any] = {}
+    for lists in (neither, {"images": "x", "items": [{}]}):
+        with pytest.raises(TaskValidationError, match="give one of `items`, `items_url` and `images`"):
+            run(**lists)
 
 
 def test_command_creates_a_file_of_rows_when_a_template_is_named(owner: Owner, tmp_path: Path) -> None:

@@ -1,13 +1,13 @@
 """Every task type: a request as the web client of old sends it, and the exact rows that are stored for it.
 
-`golden/<type>.json` holds both, and the children of an orchestrator. A change of a stored row is written there by hand.
+`golden/<type>.json` holds both, and the rows of the children that an orchestrator plants. A change of a stored row is
+written there by hand.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -17,7 +17,8 @@ import sqlalchemy as sa
 
 import tasks_lib
 from db import tables
-from tasks_lib import database
+from tasks_lib import database, queue
+from tasks_lib.creation import plant_children
 from tasks_lib.types.registry import task_types
 from tests.conftest import Owner
 
@@ -75,35 +76,55 @@ def stable(value: Any) -> Any:
 
 
 def stored_rows(world: Owner, task_type: str, call: str, request: dict[str, Any]) -> list[dict[str, Any]]:
-    t, ledger = tables.tasks, tables.credit_ledger
+    """The rows that a request leaves."""
     if call == "create_task":
         tasks_lib.create_task(task_type, request, project_id=world.project_id)
     else:
         getattr(tasks_lib, call)(request, project_id=world.project_id)
+    return rows_of(tables.tasks.c.task_type == task_type)
+
+
+def rows_of(which: sa.ColumnElement[bool], *more: sa.ColumnElement[Any]) -> list[dict[str, Any]]:
+    """What is stored of tasks, in the order of their creation, and what each holds."""
+    t, ledger = tables.tasks, tables.credit_ledger
     columns = (t.c.task_type, t.c.run_type, t.c.status, t.c.hosted, t.c.params, t.c.placement, t.c.model, t.c.price)
     statement = (
-        sa.select(*columns, (-ledger.c.amount).label("hold"))
+        sa.select(*columns, *more, (-ledger.c.amount).label("hold"))
         .select_from(t.outerjoin(ledger, ledger.c.task_id == t.c.id))
-        .where(t.c.task_type == task_type)
-        .order_by(t.c.created_at)
+        .where(which)
+        .order_by(t.c.created_at, t.c.child_key)
     )
     with database.transaction() as connection:
         rows = connection.execute(statement).mappings()
         return [stable({**row, "hold": None if row["hold"] is None else str(row["hold"])}) for row in rows]
 
 
-def planned(row: dict[str, Any]) -> list[dict[str, Any]]:
-    """The children of a stored orchestrator, as their rows will say."""
-    declared = task_types()[row["task_type"]]
-    children = declared.plan(row["params"], row["placement"]) if declared.plan else []
-    return [{**asdict(child), "after": list(child.after)} for child in children]
+def planted(task_type: str) -> list[dict[str, Any]]:
+    """The rows of the children, planted as its host does it, each with its key and those of what it waits for."""
+    if task_types()[task_type].plan is None:
+        return []
+    (orchestrator,) = queue.claim("api", "a host", hosted=True)
+    plant_children(orchestrator)
+    t, edge, before = tables.tasks, tables.task_dependencies, tables.tasks.alias("before")
+    waits_for = sa.func.array(
+        sa.select(before.c.child_key)
+        .select_from(edge.join(before, before.c.id == edge.c.depends_on))
+        .where(edge.c.task_id == t.c.id)
+        .order_by(before.c.child_key)
+        .scalar_subquery()
+    )
+    return rows_of(t.c.parent_task_id == orchestrator.id, t.c.child_key.label("key"), waits_for.label("after"))
 
 
 def test_rows_are_the_golden_ones_when_the_web_clients_requests_are_sent(world: Owner) -> None:
     public = {name for name, declared in task_types().items() if declared.public}
     assert {path.stem for path in GOLDEN.glob("*.json")} == public
+    planned: set[str] = set()
     for path in sorted(GOLDEN.glob("*.json")):
         golden = json.loads(path.read_text())
         rows = stored_rows(world, path.stem, golden["call"], golden["request"])
         assert rows == golden["rows"], path.name
-        assert planned(rows[0]) == golden.get("children", []), path.name
+        children = planted(path.stem)
+        assert children == golden.get("children", []), path.name
+        planned |= {child["task_type"] for child in children}
+    assert public | planned == set(task_types()), "every type has its golden row"

@@ -11,13 +11,14 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from prefect.utilities.callables import parameter_schema
 from typer.testing import CliRunner
 
 import tasks_lib.types
 from db import tables
+from flows.create_task import create_task_flow
 from tasks_lib import create_task, database, get_task
 from tasks_lib.cli import app
-from tasks_lib.creation import TaskRequest
 from tasks_lib.errors import DatabaseError, TaskValidationError
 from tasks_lib.types import registry
 from tests.conftest import Owner
@@ -54,7 +55,10 @@ def test_type_is_found_everywhere_when_its_file_is_added(new_type: str, owner: O
     assert expected.items() <= degrees.items()
     listed = CliRunner().invoke(app, ["types", "list", "-o", "json"]).stdout
     assert new_type in {declared["name"] for declared in json.loads(listed)}
-    assert new_type in TaskRequest.model_json_schema()["properties"]["task_type"]["enum"]
+    form = parameter_schema(create_task_flow.fn).definitions["TaskRequest"]["properties"]
+    assert new_type in form["task_type"]["enum"]
+    shown = CliRunner().invoke(app, ["types", "show", new_type], env={"COLUMNS": "120"}).stdout
+    assert "degrees    integer, 0 to 359  90        How far, clockwise." in shown
 
     created = create_task(new_type, {"image_url": "https://example.com/1.jpg"}, project_id=owner.project_id)
     assert get_task(created.task_id).params == {
@@ -87,8 +91,17 @@ def test_start_is_refused_when_registry_and_table_disagree(database_url: str, ch
     registry.check(database.get_engine())
 
 
+@pytest.mark.parametrize(
+    ("given", "meant"), [("z_image", "z_image_turbo"), ("travel_orchestrater", "travel_orchestrator"), ("x", None)]
+)
+def test_type_that_was_meant_is_named_when_there_is_no_such_type(given: str, meant: str | None) -> None:
+    with pytest.raises(TaskValidationError, match=f"did you mean `{meant}`" if meant else "known are animate_"):
+        registry.get_task_type(given)
+
+
 def test_every_parameter_is_described_when_a_form_is_made() -> None:
     for name, declared in registry.task_types().items():
-        properties = declared.params.model_json_schema()["properties"]
-        bare = [field for field, definition in properties.items() if not definition.get("description")]
-        assert not bare, f"{name}: {bare}"
+        schema = declared.params.model_json_schema()
+        for model in (schema, *schema.get("$defs", {}).values()):
+            bare = [field for field, known in model.get("properties", {}).items() if not known.get("description")]
+            assert not bare, f"{name}: {bare}"

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, get_args
 
 import pytest
+from pydantic import BaseModel
 
 from tasks_lib.errors import TaskValidationError
 from tasks_lib.params.base import ParamGroup, Resolution
@@ -14,6 +17,7 @@ from tasks_lib.params.loras import Lora
 from tasks_lib.params.model import SeedParams
 from tasks_lib.params.resolution import ScaledResolutionParams
 from tasks_lib.params.structure import GuidedPartParams, GuideVideo, StructureGuidance, StructureGuidanceParams
+from tasks_lib.types.registry import task_types
 
 STYLE = "https://example.com/style.jpg"
 GUIDE = {"path": "https://example.com/guide.mp4"}
@@ -127,12 +131,81 @@ def test_guide_is_the_same_when_it_comes_in_either_form() -> None:
     assert len(StructureGuidance.parse({"target": "vace", "videos": in_turns}).videos) == 2
 
 
-@pytest.mark.parametrize("strength", [0, 0.4])
+@pytest.mark.parametrize("strength", [0.4, 0.99])
 def test_start_from_frames_is_refused_when_it_is_more_than_a_default(strength: float) -> None:
     assert JoinSettings.parse({"vid2vid_init_strength": 1}).vid2vid_init_strength == 1
     with pytest.raises(TaskValidationError, match="no pipeline here starts from the frames of a clip") as refused:
         JoinSettings.parse({"vid2vid_init_strength": strength})
     assert refused.value.field == "vid2vid_init_strength"
+
+
+URL = "https://example.com/1.jpg"
+TRAVEL = "travel_orchestrator"
+JOURNEY: dict[str, Any] = {"image_urls": [URL], "base_prompts": ["a walk"]}
+
+
+@pytest.mark.parametrize(
+    ("task_type", "given", "field", "text"),
+    [
+        (TRAVEL, JOURNEY | {"structure_vide": 9}, "structure_vide", "did you mean `structure_video_path`?"),
+        (TRAVEL, JOURNEY | {"segment_frame": 9}, "segment_frame", "did you mean `segment_frames`?"),
+        (
+            "travel_orchestrator",
+            JOURNEY | {"loras": [{"path": "a", "strenght": 1}]},
+            "loras[0].strenght",
+            "`strength`?",
+        ),
+        (
+            "travel_orchestrator",
+            JOURNEY | {"pair_loras": [[{"path": "a", "weigth": 1}]]},
+            "pair_loras[0][0].weigth",
+            "",
+        ),
+        (TRAVEL, JOURNEY | {"segment_frames": ["x"]}, "segment_frames[0]", "valid integer"),
+        (TRAVEL, JOURNEY | {"segment_frames": "x"}, "segment_frames", "valid list, or Input"),
+        (TRAVEL, JOURNEY | {"additional_loras": {}}, "additional_loras", "send them as `loras:"),
+        ("qwen_image", {"prompt": "a", "reference_mode": "style"}, "reference_mode", "`qwen_image_style` tasks"),
+        ("single_image", {"prompt": "a", "reference_mode": "style"}, "reference_mode", "takes a reference"),
+        ("single_image", {"prompt": "a", "project_id": "x"}, "project_id", "beside the parameters"),
+        ("z_image_turbo_i2i", {"image": URL}, "image_url", "Field required"),
+        ("image_upscale", {"image": 5}, "image", "valid string"),
+    ],
+)
+def test_place_and_remedy_are_named_when_a_key_or_value_is_wrong_at_any_depth(
+    task_type: str, given: dict[str, Any], field: str, text: str
+) -> None:
+    with pytest.raises(TaskValidationError) as refused:
+        task_types()[task_type].params.parse(given)
+    assert refused.value.field == field
+    assert text in str(refused.value)
+
+
+def groups_of(model: type[BaseModel]) -> set[type[BaseModel]]:
+    """A model, what it inherits from, and what is nested in it."""
+    found: set[type[BaseModel]] = set()
+    for info in model.model_fields.values():
+        for nested in models_in(info.annotation):
+            found |= groups_of(nested)
+    return found | {base for base in model.__mro__ if issubclass(base, ParamGroup)}
+
+
+def models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from models_in(argument)
+
+
+def test_page_explains_every_name_that_is_refused_on_purpose() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "adding-a-task-type.md").read_text()
+    groups = {group for declared in task_types().values() for group in groups_of(declared.params)}
+    refused = {name for group in groups for name in vars(group).get("REFUSED", {})}
+    assert len(refused) > 30
+    assert {name for name in refused if f"`{name}`" not in page} == set()
+
+
+def test_zero_switches_off_when_an_older_client_starts_a_bridge_from_nothing() -> None:
+    assert JoinSettings.parse({"vid2vid_init_strength": 0}).vid2vid_init_strength is None
 
 
 def test_part_of_a_request_is_checked_when_the_rest_is_to_come() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import json
 import os
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from tasks_lib.types.registry import task_types
 
 GOLDEN = Path(__file__).parents[2] / "integration" / "types" / "golden"
 TYPES = sorted(task_types())
-EXAMPLES = int(os.environ.get("UNITASK_TEST_EXAMPLES", "2000")) // len(TYPES)
+EXAMPLES = ceil(int(os.environ.get("UNITASK_TEST_EXAMPLES", "2000")) / len(TYPES))
 
 TEXTS = st.one_of(
     st.text(st.characters(codec=None), max_size=8),
