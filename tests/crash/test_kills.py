@@ -136,7 +136,6 @@ def test_travel_ends_as_undisturbed_when_its_worker_is_killed(
     marker = tmp_path / "died"
 
     async def main() -> None:
-        engine = EngineProcess()
         starting = asyncio.ensure_future(engine.start())
         workers = [asyncio.ensure_future(work("api"))] if run_type == "gpu" else []
         with process("work", run_type, crash_at=point, marker=marker):
@@ -150,9 +149,12 @@ def test_travel_ends_as_undisturbed_when_its_worker_is_killed(
         for worker in workers:
             worker.cancel()
         await asyncio.gather(*workers, return_exceptions=True)
-        engine.kill()
 
-    asyncio.run(main())
+    engine = EngineProcess()
+    try:
+        asyncio.run(main())
+    finally:
+        engine.kill()
     assert shape() == UNDISTURBED
     check_ledger()
 
