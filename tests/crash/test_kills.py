@@ -184,13 +184,23 @@ def test_batch_is_stored_once_when_its_creator_is_killed_and_comes_back(
     assert [len(found[name]) for name in ("tasks", "generations", "credit_ledger")] == [3, 3, 3]
 
 
-@pytest.mark.parametrize("function", ["cancel_task", "retry_task", "rescue_tasks"])
+FUNCTIONS = ["cancel_task", "cancel_batch", "retry_task", "rescue_tasks", "fail_task", "return_task"]
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
 def test_all_or_nothing_is_done_when_a_caller_is_killed(quick: Owner, tmp_path: Path, function: str) -> None:
     parent = make_family(quick, ["a", "b"], "c", hold="1")
     (task,) = claim(limit=1)
+    lease = {"p_task_id": str(task.id), "p_lease_id": task.lease_id}
     arguments: dict[str, Any] = {}
     if function == "cancel_task":
         arguments = {"p_task_id": str(parent.id), "p_reason": "not wanted"}
+    elif function == "cancel_batch":
+        arguments = {"p_id": str(parent.id), "p_user_id": None, "p_reason": "not wanted"}
+    elif function == "fail_task":
+        arguments = {**lease, "p_error_kind": "engine", "p_error_message": "no", "p_retryable": False}
+    elif function == "return_task":
+        arguments = lease
     elif function == "retry_task":
         database.call("cancel_task", p_task_id=parent.id, p_reason="not wanted")
         arguments = {"p_task_id": str(parent.id)}

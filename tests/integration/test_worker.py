@@ -144,9 +144,7 @@ def test_travel_becomes_a_film_when_workers_run(
     asyncio.run(main())
 
 
-def test_task_comes_back_when_its_engine_process_is_killed(
-    quick: Owner, engine: EngineProcess, tmp_path: Path
-) -> None:
+def test_task_comes_back_when_its_engine_process_is_killed(quick: Owner, engine: EngineProcess, tmp_path: Path) -> None:
     async def main() -> None:
         bell = Bell()
         watcher = Watcher(bell)

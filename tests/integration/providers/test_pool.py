@@ -233,4 +233,5 @@ def test_unwanted_jobs_are_left_alone_when_their_provider_has_no_key_here(
     asyncio.run(main())
     (job,) = job_rows()
     assert (job["state"], job["ended_at"]) == ("running", None)
+    assert job["cancelling_at"] is None, "whoever has the key need not wait for another round"
     assert not sim.jobs
