@@ -26,9 +26,8 @@ from tasks_lib.settings import get_settings
 from tests.benchmarks.providers import AT_ONCE, platform, provider
 from tests.conftest import make_owner
 from tests.integration.providers.conftest import PARAMS
-from tests.integration.providers.test_faults import COMPLETE, FAULTS, PROVIDER, UNKNOWN
+from tests.integration.providers.test_faults import COMPLETE, FAULTS, PROVIDER, UNKNOWN, End
 
-End = tuple[str, str | None]
 CANCELLED: End = ("Cancelled", None)
 FAULTY, UNWANTED = 0.1, 0.05
 # The limits of the tests are so short that a busy machine would pass them by itself, and so are the faults' delays.
@@ -86,8 +85,8 @@ class Soak:
 
     def _plan(self, number: int) -> tuple[str, str, End]:
         """A task's provider, its prompt, and how it is to end; the provider is told what to do with such a prompt."""
-        name, end, fate = self.rng.choice(("fal", "fal", "replicate")), COMPLETE, self.rng.random()
-        prompt = f"a walk, {number}"
+        name, fate = self.rng.choice(("fal", "fal", "replicate")), self.rng.random()
+        prompt, end = f"a walk, {number}", COMPLETE
         if fate < FAULTY:
             name, call, kind, how, end = self.rng.choice([*FAULTS, NEVER])
             slower = {"seconds": how["seconds"] * SLOWER} if "seconds" in how else {}
