@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import logging
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 import sqlalchemy as sa
@@ -18,8 +19,9 @@ from tasks_lib.media.video import probe
 from tasks_lib.providers.keys import require_served
 from tasks_lib.providers.pool import ProviderPool
 from tasks_lib.providers.simulator import Simulator
+from tasks_lib.queue import ClaimedTask
 from tasks_lib.settings import Settings, get_settings
-from tests.conftest import Owner
+from tests.conftest import Owner, make_owner
 from tests.integration.providers.conftest import KEY, create, job_rows, ledger, run_to_end, until, working
 
 BOTH = pytest.mark.parametrize("provider", ["replicate", "fal"])
@@ -163,6 +165,33 @@ def test_quick_provider_serves_when_a_slow_one_is_full(
     run_to_end(*quick, slots=4)
     assert {get_task(task_id).status for task_id in quick} == {"Complete"}
     assert sum(job.dialect == "replicate" for job in sim.jobs.values()) == 2
+
+
+def test_orchestrator_is_hosted_when_its_user_and_the_worker_are_at_their_bounds(
+    sim: Simulator, owner: Owner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UNITASK_MAX_TASKS_PER_USER", "2")
+    get_settings.cache_clear()
+    sim.latency = 600
+    other = make_owner("another")
+    for _ in range(4):
+        create(owner, "fal", prompt="mine")
+    params = {"image_urls": ["https://example.com/0.jpg"], "base_prompts": ["a walk"], "segment_frames": 9}
+    travel = create_task("travel_orchestrator", params, project_id=owner.project_id).task_id
+    theirs = create_task("qwen_image", {"prompt": "theirs"}, project_id=other.project_id, token=other.token).task_id
+    hosted: list[UUID] = []
+
+    async def host(task: ClaimedTask) -> None:
+        hosted.append(task.id)
+        await asyncio.Event().wait()
+
+    async def main() -> None:
+        async with working(slots=3, host=host):
+            await until(lambda: len(sim.jobs) == 3 and hosted == [travel])
+        assert sorted(job.input["prompt"] for job in sim.jobs.values()) == ["mine", "mine", "theirs"]
+
+    asyncio.run(main())
+    assert get_task(theirs, token=other.token).status == "Pending", "handed back, as all that was held"
 
 
 def test_key_appears_nowhere_when_calls_fail_in_many_ways(
