@@ -205,3 +205,6 @@ async def _through_outages(call: Coroutine[Any, Any, Any], what: str) -> None:
         await call
     except (httpx.HTTPError, PrefectException, TaskError) as error:
         logger.warning("cannot %s for the moment: %s", what, str(error) or type(error).__name__)
+    except Exception:
+        # Nobody awaits what goes on in the background: a helper that ended would be missed by nobody.
+        logger.exception("cannot %s, for a reason that nobody foresaw", what)

@@ -201,6 +201,9 @@ class ProviderPool:
                 await self.sweep()
             except DatabaseError as error:
                 logger.warning("cannot look for unwanted jobs for the moment: %s", error)
+            except Exception:
+                # Jobs that nobody wants would run on, and be paid for.
+                logger.exception("looking for unwanted jobs failed in a way that nobody foresaw")
             try:
                 await asyncio.wait_for(self._sweep_now.wait(), SWEEP_SECONDS)
             except TimeoutError:
@@ -225,6 +228,9 @@ class ProviderPool:
                 await asyncio.to_thread(jobs.end, job.id, status.state, status)
         except TaskError as error:
             logger.warning("cannot cancel %s's job %s for the moment: %s", job.provider, job.job_id, error)
+        except Exception:
+            # One job must not keep the others from being cancelled.
+            logger.exception("cannot cancel %s's job %s", job.provider, job.job_id)
 
     async def _shielded(self, work: Coroutine[Any, Any, str]) -> str:
         doing = asyncio.ensure_future(work)

@@ -238,6 +238,27 @@ def test_worker_names_the_setting_when_it_has_no_key(
     assert "UNITASK_FAL_KEY" in str(get_task(task_id).error_message)
 
 
+def test_other_jobs_are_cancelled_when_one_cannot_be_for_a_reason_that_nobody_foresaw(
+    sim: Simulator, owner: Owner
+) -> None:
+    sim.latency = 600
+    task_id = create(owner, "fal")
+    broken = {"provider": "fal", "account": "fal", "model": "a/model", "key": "of a task that is gone", "run": 1}
+
+    async def main() -> None:
+        async with working():
+            await until(lambda: len(sim.jobs) == 1)
+            with database.transaction() as connection:
+                # No such id fits into a URL.
+                row = {**broken, "life": 0, "state": "running", "job_id": "../.."}
+                connection.execute(sa.insert(tables.provider_jobs).values(**row))
+            await asyncio.to_thread(cancel_task, task_id)
+            await until(lambda: all(job.cancelled for job in sim.jobs.values()), 15)
+            await until(lambda: {job["state"] for job in job_rows()} == {"running", "cancelled"}, 15)
+
+    asyncio.run(main())
+
+
 def test_unwanted_jobs_are_left_alone_when_their_provider_has_no_key_here(
     sim: Simulator, owner: Owner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
