@@ -45,7 +45,13 @@ _background: set[asyncio.Future[Any]] = set()
 
 
 async def run_worker(
-    run_type: str, slots: int, execute: Execute, *, hosts: bool = False, models: Callable[[], Sequence[str]] = tuple
+    run_type: str,
+    slots: int,
+    execute: Execute,
+    *,
+    hosts: bool = False,
+    models: Callable[[], Sequence[str]] = tuple,
+    without: Callable[[], Sequence[str]] = tuple,
 ) -> State[Any]:
     """Work as one worker of a pool until there is a reason to end; the state of the run says which."""
     await asyncio.to_thread(registry.check, database.get_engine())
@@ -63,6 +69,7 @@ async def run_worker(
             bell,
             host=hosting.host if hosts else None,
             models=models,
+            without=without,
             flow_run_id=me,
         )
         hosting.drain = worker.drain

@@ -67,7 +67,7 @@ async def working(slots: int = 8, host: Host | None = None) -> AsyncIterator[Pro
     """An api worker at work; it is drained at the end."""
     bell = Bell()
     async with ProviderPool() as pool:
-        worker = Worker("api", f"api-{uuid4()}", slots, pool.execute, bell, host)
+        worker = Worker("api", f"api-{uuid4()}", slots, pool.execute, bell, host, without=pool.full_types)
         running = asyncio.create_task(worker.run())
         try:
             yield pool

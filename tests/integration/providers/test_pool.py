@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from PIL import Image
 
 from db import tables
-from tasks_lib import cancel_task, create_task, database, get_task, retry_task, storage
+from tasks_lib import cancel_task, create_task, create_tasks, database, get_task, retry_task, storage
 from tasks_lib.errors import TaskValidationError
 from tasks_lib.media.video import probe
 from tasks_lib.providers.keys import require_served
@@ -165,6 +165,23 @@ def test_quick_provider_serves_when_a_slow_one_is_full(
     run_to_end(*quick, slots=4)
     assert {get_task(task_id).status for task_id in quick} == {"Complete"}
     assert sum(job.dialect == "replicate" for job in sim.jobs.values()) == 2
+
+
+def test_quick_provider_serves_when_hundreds_wait_for_a_slow_one(
+    sim: Simulator, owner: Owner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UNITASK_REPLICATE_CONCURRENCY", "2")
+    get_settings.cache_clear()
+    sim.fault("status", "never", times=1_000_000, prompt="slow")
+    edit = {"task_type": "magic_edit", "params": {"prompt": "slow", "image_url": "https://example.com/0.jpg"}}
+    slow = [answer.task_id for answer in create_tasks([edit | {"project_id": owner.project_id}] * 800)]
+    quick = [create(owner, "fal") for _ in range(6)]
+    run_to_end(*quick, slots=4)
+    assert {get_task(task_id).status for task_id in quick} == {"Complete"}
+    t = tables.tasks
+    with database.transaction() as connection:
+        claims = connection.scalar(sa.select(sa.func.sum(t.c.lease_id)).where(t.c.id.in_(slow)))
+    assert claims < 200, "the worker was busy with what it could not do"
 
 
 def test_orchestrator_is_hosted_when_its_user_and_the_worker_are_at_their_bounds(

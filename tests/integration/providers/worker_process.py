@@ -25,7 +25,9 @@ async def work() -> None:
         await watcher.ended(task.id)
 
     async with ProviderPool() as pool:
-        worker = Worker("api", f"api-{os.getpid()}", get_settings().api_slots, pool.execute, bell, host)
+        worker = Worker(
+            "api", f"api-{os.getpid()}", get_settings().api_slots, pool.execute, bell, host, without=pool.full_types
+        )
         await asyncio.gather(bell.listen(), watcher.run(), worker.run())
 
 
