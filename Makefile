@@ -8,7 +8,7 @@ STAMP  := $(VENV)/.installed
 PIP    := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test property kills chaos test-long lint bench clean
+.PHONY: help demo test property kills chaos soak test-long lint bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -43,6 +43,9 @@ kills: $(STAMP) ## SIGKILL at every point of the flows and a hundred times of a 
 
 chaos: $(STAMP) ## ten minutes of mixed work while workers are killed and Postgres restarts; SEED=n repeats a run
 	$(BIN)/python -m tests.chaos --seconds 600 $(if $(SEED),--seed $(SEED))
+
+soak: $(STAMP) ## ten minutes of 5,000 tasks at a provider that misbehaves, in one worker; SEED=n repeats its faults
+	$(BIN)/python -m tests.soak --tasks 5000 --seconds 600 $(if $(SEED),--seed $(SEED))
 
 lint: $(STAMP) ## format, lint, types, import rules
 	$(BIN)/ruff format --check .

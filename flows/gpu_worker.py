@@ -30,8 +30,8 @@ async def gpu_worker() -> State[Any]:
         finally:
             free.append(engine)
 
-    await asyncio.gather(*(engine.start() for engine in engines))
     try:
+        await asyncio.gather(*(engine.start() for engine in engines))
         return await run_worker("gpu", len(engines), execute, models=lambda: [m for e in engines for m in e.models])
     finally:
         for engine in engines:

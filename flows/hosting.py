@@ -169,7 +169,7 @@ async def follow_row(hosted: Hosted) -> State[Any]:
         ended = asyncio.ensure_future(hosted.watcher.ended(claimed.id))
         await asyncio.wait([ended, leaving], return_when=asyncio.FIRST_COMPLETED)
         leaving.cancel()
-        # A lease also ends with its task, and the watcher sees that a moment later.
+        # The row may have ended just now, and the watcher sees that a moment later.
         await asyncio.wait([ended], timeout=LEAVE_SECONDS)
         if not ended.done():
             hosted.watcher.forget([claimed.id, *(row.id for row in rows)])

@@ -25,7 +25,7 @@ from flows.hosting import CANCELLED, Hosting
 from flows.runs import asked_to_cancel, asked_to_cancel_work, tag_this_task_run, this_task_run_id
 from tasks_lib import database
 from tasks_lib.crashpoints import crashpoint
-from tasks_lib.errors import TaskError
+from tasks_lib.errors import LeaseLostError, TaskError
 from tasks_lib.queue import ClaimedTask, Lease, Output, leases
 from tasks_lib.queue.listening import Bell
 from tasks_lib.queue.watching import Watcher
@@ -38,13 +38,20 @@ logger = logging.getLogger(__name__)
 LOOK_SECONDS = 3
 FLEET_SECONDS = 15
 LINK_TRIES = 20
+ROOM_SECONDS = 0.3
 RECENT = timedelta(minutes=10)
 
 _background: set[asyncio.Future[Any]] = set()
 
 
 async def run_worker(
-    run_type: str, slots: int, execute: Execute, *, hosts: bool = False, models: Callable[[], Sequence[str]] = tuple
+    run_type: str,
+    slots: int,
+    execute: Execute,
+    *,
+    hosts: bool = False,
+    models: Callable[[], Sequence[str]] = tuple,
+    without: Callable[[], Sequence[str]] = tuple,
 ) -> State[Any]:
     """Work as one worker of a pool until there is a reason to end; the state of the run says which."""
     await asyncio.to_thread(registry.check, database.get_engine())
@@ -62,6 +69,7 @@ async def run_worker(
             bell,
             host=hosting.host if hosts else None,
             models=models,
+            without=without,
             flow_run_id=me,
         )
         hosting.drain = worker.drain
@@ -116,7 +124,15 @@ def as_task_runs(execute: Execute, shown: dict[UUID, Lease]) -> Execute:
             persist_result=False,
             cache_policy=NO_CACHE,
         )
-        _in_background(_through_outages(showing(return_state=True), f"show {task.name}"))  # type: ignore[arg-type]
+
+        async def show() -> None:
+            # A task for whose provider there is no room is claimed and handed back again and again: no run for that.
+            if task.run_type == "api":
+                await asyncio.wait([work], timeout=ROOM_SECONDS)
+            if not (work.done() and _lost_its_lease(work)):
+                await showing(return_state=True)  # type: ignore[misc]
+
+        _in_background(_through_outages(show(), f"show {task.name}"))
         return await work
 
     return execute_and_show
@@ -126,10 +142,16 @@ def _shown_state(task: ClaimedTask, work: asyncio.Future[Output]) -> State[Any]:
     attempt = f"attempt {task.attempt} of {task.max_attempts}"
     if work.cancelled():
         return Cancelled(message=f"{attempt}: stopped; it was cancelled, or its lease went to another worker")
+    if _lost_its_lease(work):
+        return Cancelled(message=f"{attempt}: stopped; {work.exception()}")
     if (error := work.exception()) is not None:
         reason = str(error) if isinstance(error, TaskError) else f"{type(error).__name__}: {error}"
         return Failed(message=f"{attempt}: {reason}")
     return Completed(message=f"{attempt}: {work.result().location}")
+
+
+def _lost_its_lease(work: asyncio.Future[Output]) -> bool:
+    return not work.cancelled() and isinstance(work.exception(), LeaseLostError)
 
 
 def _in_background(coroutine: Coroutine[Any, Any, Any]) -> None:
@@ -190,3 +212,6 @@ async def _through_outages(call: Coroutine[Any, Any, Any], what: str) -> None:
         await call
     except (httpx.HTTPError, PrefectException, TaskError) as error:
         logger.warning("cannot %s for the moment: %s", what, str(error) or type(error).__name__)
+    except Exception:
+        # Nobody awaits what goes on in the background: a helper that ended would be missed by nobody.
+        logger.exception("cannot %s, for a reason that nobody foresaw", what)

@@ -83,6 +83,7 @@ def provider_webhooks(
 def provider_sim(
     port: Annotated[int, typer.Option(help="on 127.0.0.1")] = 8199,
     latency: Annotated[float, typer.Option(help="seconds that a job takes")] = 2.0,
+    late_cost: Annotated[int, typer.Option(help="looks at an ended job before its time is known")] = 0,
 ) -> None:
     """Be a provider for trials: speaks as Replicate and as fal do, makes small pictures, and asks for no money.
 
@@ -95,6 +96,6 @@ def provider_sim(
 
     ends = {signal.SIGINT, signal.SIGTERM}
     signal.pthread_sigmask(signal.SIG_BLOCK, ends)
-    with Simulator(latency).serving(port) as simulator:
+    with Simulator(latency, late_cost).serving(port) as simulator:
         typer.echo(f"a provider for trials listens at {simulator.url}; Ctrl-C ends it")
         signal.sigwait(ends)

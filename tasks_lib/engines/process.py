@@ -61,8 +61,16 @@ class EngineProcess:
         theirs.close()
         self._pipe = Connection(ours.detach())
         self._tasks = 0
-        async with asyncio.timeout(START_SECONDS):
-            await self._next_message()
+        try:
+            async with asyncio.timeout(START_SECONDS):
+                await self._next_message()
+        except TimeoutError:
+            self.kill()
+            raise errors.EngineError(f"no engine process within {START_SECONDS} seconds", retryable=True) from None
+        except asyncio.CancelledError:
+            # What it says when it is ready would be taken for the answer to a task, and that answer for the next one's.
+            self.kill()
+            raise
 
     async def execute(self, task: ClaimedTask, report: Callable[[Progress], None]) -> Output:
         """Let the process execute a task. Cancelling this ends the work, and the process if it does not obey."""

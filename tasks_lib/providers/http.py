@@ -30,7 +30,7 @@ TRIES = 4
 ANSWER_BYTES = 16 << 20
 LONGEST_PAUSE = 3600.0
 # Each call looks at every idle connection, and a new one costs a TLS handshake.
-IDLE_CONNECTIONS = 16
+IDLE_CONNECTIONS = 4
 # The server turned the request away before doing anything with it.
 TURNED_AWAY = (429, 503)
 

@@ -47,12 +47,18 @@ class Job:
     fresh: bool
 
 
-def begin(
-    lease: Lease, part: int, provider: str, model: str, *, concurrency: int, per_minute: int
-) -> tuple[Job | None, float]:
-    """The job that serves a part of a task, an earlier one or a new one; or None and the seconds to wait for room.
+@dataclass(frozen=True)
+class Full:
+    """An account at a provider that takes no new job for about `wait` seconds."""
 
-    Without room the task has been handed back. Raises `LeaseLostError`.
+    account: str
+    wait: float
+
+
+def begin(lease: Lease, part: int, provider: str, model: str, *, concurrency: int, per_minute: int) -> Job | Full:
+    """The job that serves a part of a task, an earlier one or a new one.
+
+    Without room for it the task has been handed back. Raises `LeaseLostError`.
     """
     (row,) = database.call(
         "begin_provider_job",
@@ -65,7 +71,7 @@ def begin(
         p_per_minute=per_minute,
     )
     wait = row.pop("wait")
-    return (None, wait) if row["id"] is None else (Job(**row), 0.0)
+    return Full(row["account"], wait) if row["id"] is None else Job(**row)
 
 
 def submitted(job: Job, job_id: str) -> None:

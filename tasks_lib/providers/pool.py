@@ -26,7 +26,7 @@ from tasks_lib.providers import files, jobs
 from tasks_lib.providers.base import Status, Work
 from tasks_lib.providers.clients import Client, Clients
 from tasks_lib.providers.http import Downloads, ResultGone
-from tasks_lib.providers.jobs import Job, JobBell, Unwanted, persist
+from tasks_lib.providers.jobs import Full, Job, JobBell, Unwanted, persist
 from tasks_lib.providers.routing import providers, route
 from tasks_lib.providers.submission import Submission, unknown
 from tasks_lib.queue import ClaimedTask, Output, Progress
@@ -39,6 +39,8 @@ logger = logging.getLogger(__name__)
 SWEEP_SECONDS = 5.0
 CANCEL_AGAIN_SECONDS = 15.0
 SWEPT_AT_ONCE = 20
+# Users may have accounts of their own, which a full one of the service's must not keep waiting for long.
+LONGEST_FULL_SECONDS = 5.0
 # The pause between two looks at a job: a fraction of its age, so that no result waits longer than that.
 PAUSE_OF_AGE = 0.2
 MOST_GROWTH = 20
@@ -60,6 +62,7 @@ class ProviderPool:
         self._stack = AsyncExitStack()
         self._helpers: list[asyncio.Task[None]] = []
         self._sweep_now = asyncio.Event()
+        self._full: dict[str, float] = {}
         self._unfinished: set[asyncio.Future[Any]] = set()
 
     async def __aenter__(self) -> Self:
@@ -100,12 +103,19 @@ class ProviderPool:
                 raise
             return await asyncio.to_thread(_keep, task, paths, told, works[0].notes)
 
+    def full_types(self) -> list[str]:
+        """Task types that had no room at their provider a moment ago. Whoever claimed them on and on would come to
+        nothing else: those that wait longest are claimed first.
+        """
+        now = time.monotonic()
+        return [name for name, until in self._full.items() if until > now]
+
     async def _part(
         self, task: ClaimedTask, part: int, provider: str, work: Work, path: Path, report: Report
     ) -> dict[str, Any]:
         """One job from its submission, or from where an earlier holder left it, to its file at `path`."""
         limits = self._limits[provider]
-        job, wait = await asyncio.to_thread(
+        job = await asyncio.to_thread(
             jobs.begin,
             task.lease,
             part,
@@ -114,8 +124,10 @@ class ProviderPool:
             concurrency=limits.concurrency,
             per_minute=limits.per_minute,
         )
-        if job is None:
-            raise LeaseLostError(f"{provider} has no room; the task was handed back for about {wait:.0f} seconds")
+        if isinstance(job, Full):
+            if job.account == provider:
+                self._full[task.task_type] = time.monotonic() + min(job.wait, LONGEST_FULL_SECONDS)
+            raise LeaseLostError(f"{provider} has no room; the task was handed back for about {job.wait:.0f} seconds")
         if job.state == "unknown":
             raise unknown(job)
         began = time.monotonic() - job.age
@@ -125,7 +137,11 @@ class ProviderPool:
             job_id = job.job_id or await self._shielded(
                 Submission(client, job, work, task.project_id, self._webhook(job), self._settings).run()
             )
-            status = await self._wait(client, job, job_id, began, task, report)
+            try:
+                status = await self._wait(client, job, job_id, began, task, report)
+            finally:
+                # There is room for another one.
+                self._full.pop(task.task_type, None)
         if status.state != "succeeded":
             await asyncio.to_thread(jobs.end, job.id, status.state, status)
             raise ProviderError(
@@ -201,6 +217,9 @@ class ProviderPool:
                 await self.sweep()
             except DatabaseError as error:
                 logger.warning("cannot look for unwanted jobs for the moment: %s", error)
+            except Exception:
+                # Jobs that nobody wants would run on, and be paid for.
+                logger.exception("looking for unwanted jobs failed in a way that nobody foresaw")
             try:
                 await asyncio.wait_for(self._sweep_now.wait(), SWEEP_SECONDS)
             except TimeoutError:
@@ -225,6 +244,9 @@ class ProviderPool:
                 await asyncio.to_thread(jobs.end, job.id, status.state, status)
         except TaskError as error:
             logger.warning("cannot cancel %s's job %s for the moment: %s", job.provider, job.job_id, error)
+        except Exception:
+            # One job must not keep the others from being cancelled.
+            logger.exception("cannot cancel %s's job %s", job.provider, job.job_id)
 
     async def _shielded(self, work: Coroutine[Any, Any, str]) -> str:
         doing = asyncio.ensure_future(work)

@@ -95,10 +95,11 @@ def claim(
     *,
     hosted: bool = False,
     task_id: UUID | None = None,
+    without: Sequence[str] = (),
 ) -> list[ClaimedTask]:
     """Take up to `limit` tasks of a pool, each under a new lease; `hosted` asks for orchestrators instead of work.
 
-    With `task_id`, that very task or nothing.
+    With `task_id`, that very task or nothing; tasks of the types in `without` are left where they are.
     """
     settings = get_settings()
     rows = database.call(
@@ -111,6 +112,7 @@ def claim(
         p_hosted=hosted,
         p_user_cap=settings.max_tasks_per_user,
         p_task_id=task_id,
+        p_without=list(without),
     )
     return [ClaimedTask(**row) for row in rows]
 

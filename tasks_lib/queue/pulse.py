@@ -64,6 +64,9 @@ class Pulse:
                 follow = self._beat() if is_due else self._tell()
             except DatabaseError as error:
                 logger.warning("no heartbeat for the moment: %s", error)
+            except Exception:
+                # Without its heart the worker would go on, and lose whatever it claims.
+                logger.exception("a heartbeat failed in a way that nobody foresaw")
             else:
                 self._loop.call_soon_threadsafe(follow)
             self._loop.call_soon_threadsafe(self._mark)

@@ -89,6 +89,9 @@ class Watcher:
                                 future.set_result(ended)
                 except DatabaseError as error:
                     logger.warning("cannot see the watched tasks for the moment: %s", error)
+                except Exception:
+                    # Whoever waits would wait for ever.
+                    logger.exception("looking at the watched tasks failed in a way that nobody foresaw")
             # Many ends at once are seen together.
             await asyncio.sleep(MIN_INTERVAL_SECONDS)
 

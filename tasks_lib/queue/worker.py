@@ -52,6 +52,8 @@ class Worker:
     bell: Bell
     host: Host | None = None
     models: Callable[[], Sequence[str]] = tuple
+    without: Callable[[], Sequence[str]] = tuple
+    """The task types that `execute` has no room for at this moment."""
     flow_run_id: UUID | None = None
     settings: Settings = field(default_factory=get_settings)
 
@@ -128,8 +130,9 @@ class Worker:
         *,
         hosted: bool,
     ) -> int:
+        without = () if hosted else self.without()
         claimed = await asyncio.to_thread(
-            leases.claim, self.run_type, self.worker_id, limit, self.models(), hosted=hosted
+            leases.claim, self.run_type, self.worker_id, limit, self.models(), hosted=hosted, without=without
         )
         for task in claimed:
             into[task.lease] = running = asyncio.ensure_future(run(task))

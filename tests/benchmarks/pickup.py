@@ -154,4 +154,5 @@ def worker_process(command: list[str], platform: RunState) -> Iterator[subproces
         yield process
     finally:
         process.terminate()
-        process.wait(30)
+        # A thousand runs take a while to be closed at the server.
+        process.wait(300)

@@ -34,10 +34,11 @@ LATENCY = 2.0
 
 
 @contextmanager
-def provider(latency: float) -> Iterator[str]:
+def provider(latency: float, late_cost: int = 0) -> Iterator[str]:
     """The provider for trials as a process of its own; gives its URL."""
     program = "from tasks_lib.cli import main; main()"
     command = [sys.executable, "-c", program, "provider-sim", "--port", "0", "--latency", str(latency)]
+    command += ["--late-cost", str(late_cost)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:
@@ -56,6 +57,8 @@ def platform(url: str) -> Iterator[None]:
             "UNITASK_DATABASE_URL": embedded.ensure_database(embedded.start(home), "bench"),
             "UNITASK_FAL_KEY": "any",
             "UNITASK_FAL_URL": url,
+            "UNITASK_REPLICATE_TOKEN": "any",
+            "UNITASK_REPLICATE_URL": url,
             "UNITASK_FAL_CONCURRENCY": str(AT_ONCE),
             "UNITASK_ALLOW_PRIVATE_URLS": "true",
         }
@@ -74,7 +77,7 @@ def platform(url: str) -> Iterator[None]:
 async def _work() -> tuple[float, float]:
     """Seconds from the first claim to the last completion, and seconds of this process's CPU."""
     async with ProviderPool() as pool:
-        worker = Worker("api", "api-bench", AT_ONCE, pool.execute, Bell())
+        worker = Worker("api", "api-bench", AT_ONCE, pool.execute, Bell(), without=pool.full_types)
         began, cpu = time.monotonic(), time.process_time()
         running = asyncio.create_task(worker.run())
         while worker.done < TASKS:  # noqa: ASYNC110

@@ -22,7 +22,14 @@ import sqlalchemy as sa
 
 from db import embedded, tables
 from db.migrate import upgrade
-from tasks_lib import cancel_task, create_travel_between_images_task, database, retry_task
+from tasks_lib import (
+    cancel_batch,
+    cancel_task,
+    create_tasks,
+    create_travel_between_images_task,
+    database,
+    retry_task,
+)
 from tasks_lib.errors import ConflictError, DatabaseError
 from tasks_lib.settings import get_settings
 from tasks_lib.types import registry
@@ -31,7 +38,16 @@ from tests.crash.test_kills import ROOT, TRAVEL, make_images
 
 T = TypeVar("T")
 POOLS = ("api", "gpu", "gpu")
-MOVES = {"create": 8, "create_broken": 1, "cancel": 2, "retry": 2, "kill": 3, "restart_postgres": 1}
+MOVES = {
+    "create": 7,
+    "create_broken": 1,
+    "create_batch": 1,
+    "cancel": 2,
+    "cancel_batch": 1,
+    "retry": 2,
+    "kill": 3,
+    "restart_postgres": 1,
+}
 PAUSE_SECONDS = 2.0
 END_SECONDS = 600
 
@@ -77,6 +93,23 @@ class Chaos:
 
     def create_broken(self) -> None:
         self.create([self.images[0], "https://nobody.invalid/picture.jpg"])
+
+    def create_batch(self) -> None:
+        requests = [
+            {
+                "task_type": "travel_orchestrator",
+                "params": {**TRAVEL, "image_urls": self.images[:2]},
+                "project_id": self.owner.project_id,
+                "idempotency_key": f"travel {len(self.travels) + i}",
+            }
+            for i in range(self.rng.randint(2, 4))
+        ]
+        self.travels += persist(lambda: [answer.task_id for answer in create_tasks(requests)])
+
+    def cancel_batch(self) -> None:
+        if self.travels:
+            travel = self.rng.choice(self.travels)
+            persist(lambda: cancel_batch(travel))
 
     def cancel(self) -> None:
         if self.travels:

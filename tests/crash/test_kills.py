@@ -136,7 +136,6 @@ def test_travel_ends_as_undisturbed_when_its_worker_is_killed(
     marker = tmp_path / "died"
 
     async def main() -> None:
-        engine = EngineProcess()
         starting = asyncio.ensure_future(engine.start())
         workers = [asyncio.ensure_future(work("api"))] if run_type == "gpu" else []
         with process("work", run_type, crash_at=point, marker=marker):
@@ -150,9 +149,12 @@ def test_travel_ends_as_undisturbed_when_its_worker_is_killed(
         for worker in workers:
             worker.cancel()
         await asyncio.gather(*workers, return_exceptions=True)
-        engine.kill()
 
-    asyncio.run(main())
+    engine = EngineProcess()
+    try:
+        asyncio.run(main())
+    finally:
+        engine.kill()
     assert shape() == UNDISTURBED
     check_ledger()
 
@@ -182,13 +184,23 @@ def test_batch_is_stored_once_when_its_creator_is_killed_and_comes_back(
     assert [len(found[name]) for name in ("tasks", "generations", "credit_ledger")] == [3, 3, 3]
 
 
-@pytest.mark.parametrize("function", ["cancel_task", "retry_task", "rescue_tasks"])
+FUNCTIONS = ["cancel_task", "cancel_batch", "retry_task", "rescue_tasks", "fail_task", "return_task"]
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
 def test_all_or_nothing_is_done_when_a_caller_is_killed(quick: Owner, tmp_path: Path, function: str) -> None:
     parent = make_family(quick, ["a", "b"], "c", hold="1")
     (task,) = claim(limit=1)
+    lease = {"p_task_id": str(task.id), "p_lease_id": task.lease_id}
     arguments: dict[str, Any] = {}
     if function == "cancel_task":
         arguments = {"p_task_id": str(parent.id), "p_reason": "not wanted"}
+    elif function == "cancel_batch":
+        arguments = {"p_id": str(parent.id), "p_user_id": None, "p_reason": "not wanted"}
+    elif function == "fail_task":
+        arguments = {**lease, "p_error_kind": "engine", "p_error_message": "no", "p_retryable": False}
+    elif function == "return_task":
+        arguments = lease
     elif function == "retry_task":
         database.call("cancel_task", p_task_id=parent.id, p_reason="not wanted")
         arguments = {"p_task_id": str(parent.id)}

@@ -144,6 +144,7 @@ def platform(provider: Simulator, tmp_path_factory: pytest.TempPathFactory) -> I
     own = {
         "UNITASK_HOME": str(home),
         "UNITASK_REPLICATE_URL": provider.url,
+        "UNITASK_REPLICATE_CONCURRENCY": "2",
         "UNITASK_WORKER_DATABASE_URL": _for_workers(embedded.start(home)),
     }
     for name, value in {**SETTINGS, **hidden, **own}.items():

@@ -6,9 +6,11 @@ import os
 import signal
 from typing import Any
 
-from tasks_lib import wait_for_task
+from tasks_lib import cancel_task, create_task, wait_for_task
+from tasks_lib.providers.simulator import Simulator
 from tasks_lib.queue import leases
 from tests.flows.conftest import Platform, alive, until
+from tests.races.sessions import row_of
 
 
 def worker_run(platform: Platform, run_type: str) -> dict[str, Any]:
@@ -45,3 +47,27 @@ def test_worker_ends_its_run_and_is_summoned_again_when_it_was_asked_to_end(plat
     task = wait_for_task(platform.create(2), timeout=180)
     assert task.status == "Complete"
     assert worker_run(platform, "api")["id"] != before["id"]
+
+
+def test_task_has_one_run_however_often_it_was_handed_back_when_its_provider_is_full(
+    platform: Platform, provider: Simulator
+) -> None:
+    def edit(prompt: str) -> Any:
+        params = {"prompt": prompt, "image_url": "https://example.com/0.jpg"}
+        return create_task("magic_edit", params, project_id=platform.owner.project_id).task_id
+
+    provider.fault("status", "never", times=1_000_000, prompt="for ever")
+    slow = [edit("for ever") for _ in range(2)]
+    until(lambda: {row_of(task).status for task in slow} == {"Processing"}, what="a full provider")
+    waiting = edit("next")
+    until(lambda: row_of(waiting).lease_id >= 3, what="the third claim")
+    for task in slow:
+        cancel_task(task)
+    assert wait_for_task(waiting, timeout=60).status == "Complete"
+    shown = {"task_runs": {"name": {"any_": [f"magic_edit {str(waiting)[:8]}"]}}}
+
+    def states() -> list[str]:
+        return [run["state_type"] for run in platform.post("/task_runs/filter", shown)]
+
+    until(lambda: "COMPLETED" in states(), 30, "its run")
+    assert states() == ["COMPLETED"]

@@ -152,6 +152,39 @@ def test_hung_engine_is_ended_when_the_deadline_passes(quick: Owner, monkeypatch
         engine.kill()
 
 
+def test_next_task_gets_its_own_answer_when_the_start_of_an_engine_was_cut_short(owner: Owner) -> None:
+    make_tasks(owner, 2)
+    first, second = claim(limit=2)
+
+    async def main() -> None:
+        engine = EngineProcess()
+        try:
+            running = asyncio.create_task(engine.execute(first, lambda _: None))
+            # It starts in the first step, and says that it is ready seconds later.
+            await asyncio.sleep(0)
+            assert engine.pid is not None
+            running.cancel()
+            await asyncio.wait([running])
+            # A row without parameters is no work: that is what the engine answers to this very task.
+            with pytest.raises(TaskValidationError, match="start_image"):
+                await asyncio.wait_for(engine.execute(second, lambda _: None), 60)
+        finally:
+            engine.kill()
+
+    asyncio.run(main())
+
+
+def test_task_comes_back_when_the_engine_does_not_start(owner: Owner, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "START_SECONDS", 0.01)
+    make_tasks(owner)
+    (task,) = claim()
+    engine = EngineProcess()
+    with pytest.raises(EngineError, match="no engine process within") as refused:
+        asyncio.run(engine.execute(task, lambda _: None))
+    assert refused.value.retryable
+    assert engine.pid is None
+
+
 def _work(execute: Any, *tasks: Any, before: Any = None) -> None:
     """Let a worker with one slot work until the tasks have ended."""
 

@@ -57,3 +57,16 @@ def test_functions_are_replaced_when_a_file_changed(owner: Owner, database_url: 
         assert connection.scalar(sa.text("SELECT count(*) FROM pg_proc WHERE proname = 'blame'")) == 1
         triggers = connection.scalars(sa.text("SELECT tgname FROM pg_trigger WHERE NOT tgisinternal")).all()
     assert {"on_task_created", "guard_task_status", "record_task_moved"} <= set(triggers)
+
+
+def test_no_function_takes_a_time_when_callers_have_clocks_of_their_own(owner: Owner) -> None:
+    statement = sa.text(
+        "SELECT p.proname FROM pg_proc p CROSS JOIN unnest(p.proargtypes) t"
+        " WHERE p.pronamespace = 'unitask'::regnamespace AND t = ANY (:types ::regtype[]::oid[])"
+    )
+    types = ["timestamptz", "timestamp", "date", "time", "timetz"]
+    with database.transaction() as connection:
+        assert connection.scalars(statement, {"types": types}).all() == []
+        # Seconds from now are what they take: those mean the same on every clock.
+        takes_seconds = statement.bindparams(types=["double precision"])
+        assert "claim_tasks" in connection.scalars(takes_seconds).all()

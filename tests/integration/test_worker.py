@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,14 @@ def quick(monkeypatch: pytest.MonkeyPatch, owner: Owner) -> Owner:
     monkeypatch.setenv("UNITASK_DRAIN_SECONDS", "1")
     get_settings.cache_clear()
     return owner
+
+
+@pytest.fixture
+def engine() -> Iterator[EngineProcess]:
+    """An engine process that ends with the test, however that ends."""
+    made = EngineProcess()
+    yield made
+    made.kill()
 
 
 @asynccontextmanager
@@ -113,18 +121,16 @@ def create(owner: Owner, folder: Path, count: int = 3, **params: Any) -> Any:
     ],
 )
 def test_travel_becomes_a_film_when_workers_run(
-    quick: Owner, tmp_path: Path, params: dict[str, Any], frames: int
+    quick: Owner, engine: EngineProcess, tmp_path: Path, params: dict[str, Any], frames: int
 ) -> None:
     async def main() -> None:
         bell = Bell()
         watcher = Watcher(bell)
-        engine = EngineProcess()
         created = create(quick, tmp_path, **params)
         watching = asyncio.create_task(watcher.run())
         async with running(api_worker(bell, watcher), gpu_worker(bell, engine.execute), bell=bell):
             await until(lambda: created.task_id in HOSTED_TO_THE_END)
         watching.cancel()
-        engine.kill()
         task = get_task(created.task_id)
         assert (task.status, task.error_message) == ("Complete", None)
         assert task.params["timeline"]["total_frames"] == frames
@@ -138,11 +144,10 @@ def test_travel_becomes_a_film_when_workers_run(
     asyncio.run(main())
 
 
-def test_task_comes_back_when_its_engine_process_is_killed(quick: Owner, tmp_path: Path) -> None:
+def test_task_comes_back_when_its_engine_process_is_killed(quick: Owner, engine: EngineProcess, tmp_path: Path) -> None:
     async def main() -> None:
         bell = Bell()
         watcher = Watcher(bell)
-        engine = EngineProcess()
         kills: list[int] = []
 
         async def execute(task: ClaimedTask, report: Report) -> Output:
@@ -158,7 +163,6 @@ def test_task_comes_back_when_its_engine_process_is_killed(quick: Owner, tmp_pat
         async with running(api_worker(bell, watcher), gpu_worker(bell, execute), bell=bell):
             await until(lambda: get_task(created.task_id).is_final)
         watching.cancel()
-        engine.kill()
         assert get_task(created.task_id).status == "Complete"
         segment = list_tasks(parent_task_id=created.task_id, task_type="travel_segment")[0]
         assert segment.attempt == 2

@@ -126,6 +126,37 @@ def test_lease_is_kept_or_lost_when_heartbeat_and_rescue_meet(owner: Owner, beat
         assert row_of(task.id).status == "Pending"
 
 
+@pytest.mark.parametrize("ends", [completing, cancelling])
+@pytest.mark.parametrize("end_first", [True, False])
+def test_host_is_not_stopped_when_its_heartbeat_meets_the_end_of_its_row(
+    owner: Owner, ends: Any, end_first: bool
+) -> None:
+    parent = make_family(owner, ["a"])
+    (child,) = claim()
+    end = completing(child.lease) if ends is completing else cancelling(parent.id)
+    beat = call(
+        "heartbeat",
+        p_worker_id="worker",
+        p_task_ids=[parent.id],
+        p_lease_ids=[parent.lease_id],
+        p_lease_seconds=60.0,
+        p_models=[],
+    )
+    if end_first:
+        assert meet(end, beat)[0]["kept"] == [parent.id]
+    else:
+        meet(beat, end)
+    assert row_of(parent.id).status == ("Complete" if ends is completing else "Cancelled")
+    assert beat()[0]["kept"] == [parent.id]
+
+
+def test_host_is_stopped_when_its_row_was_rescued(owner: Owner) -> None:
+    parent = make_family(owner, ["a"])
+    expire(parent.id)
+    claim("api", hosted=True)
+    assert queue.heartbeat("worker", [parent.lease]).lost == {parent.lease}
+
+
 def test_completion_answers_the_same_when_its_repeat_overtakes_its_commit(owner: Owner) -> None:
     make_tasks(owner, placement=PLACEMENT, hold="1")
     (task,) = claim()

@@ -3,11 +3,11 @@
 -- Whose turn: the users stand in a ring, and the one after whom the last claim served comes next; among those who come
 -- next, one with fewer live leases goes first. So no backlog keeps another user waiting, and whoever has work waiting
 -- has something running within one round. Priorities count within a user (next_task.sql).
--- p_hosted asks for orchestrators (they take no slot) or for work.
+-- p_hosted asks for orchestrators (they take no slot) or for work; p_without names types that the worker cannot do now.
 CREATE FUNCTION unitask.claim_tasks(
     p_run_type text, p_worker_id text, p_limit integer, p_lease_seconds double precision,
     p_models text[] DEFAULT '{}', p_hosted boolean DEFAULT false, p_user_cap integer DEFAULT NULL,
-    p_task_id uuid DEFAULT NULL, p_look_ahead integer DEFAULT 16
+    p_task_id uuid DEFAULT NULL, p_look_ahead integer DEFAULT 16, p_without text[] DEFAULT '{}'
 )
 RETURNS TABLE (
     id uuid, task_type text, project_id uuid, run_type text, params jsonb, placement jsonb, model text, parent_task_id uuid,
@@ -78,7 +78,7 @@ BEGIN
         v_id := NULL;
         IF p_hosted OR p_user_cap IS NULL
            OR unitask.under_cap(v_user, p_run_type, p_user_cap, v_claimed = '{}' AND v_passed = '{}') THEN
-            v_id := unitask.next_task(p_run_type, p_hosted, v_user, p_models, p_look_ahead, p_task_id);
+            v_id := unitask.next_task(p_run_type, p_hosted, v_user, p_models, p_look_ahead, p_task_id, p_without);
         END IF;
         IF v_id IS NULL THEN
             v_passed := v_passed || v_user;

@@ -1,5 +1,6 @@
--- A worker says that it lives, and for which leases, and how far their tasks are (see report_progress.sql). Answers which of them are still its own (a task that is missing was
--- cancelled or given to another, and must be stopped), and whether the worker is asked to end.
+-- A worker says that it lives, and for which leases, and how far their tasks are (see report_progress.sql). Answers
+-- which of them are still its own (a task that is missing was cancelled or given to another, and must be stopped), and
+-- whether the worker is asked to end.
 CREATE FUNCTION unitask.heartbeat(
     p_worker_id text, p_task_ids uuid[], p_lease_ids bigint[], p_lease_seconds double precision, p_models text[],
     p_reports jsonb DEFAULT '[]', p_event_seconds double precision DEFAULT 5,
@@ -26,5 +27,10 @@ BEGIN
         RETURNING t.id
     )
     SELECT coalesce(array_agg(id), '{}') INTO kept FROM extended;
+    -- A parent ends with its last child, while its host waits. The host is not to be stopped: it shows that end.
+    SELECT kept || coalesce(array_agg(t.id), '{}') INTO kept
+    FROM unnest(p_task_ids, p_lease_ids) AS held(id, lease_id)
+    JOIN tasks t ON t.id = held.id AND t.lease_id = held.lease_id
+    WHERE t.hosted AND t.status IN ('Complete', 'Failed', 'Cancelled');
     PERFORM unitask.report_progress(p_reports, p_event_seconds);
 END $$;

@@ -16,7 +16,7 @@ from tasks_lib import create_task, database, get_task
 from tasks_lib.providers.pool import ProviderPool
 from tasks_lib.providers.simulator import Simulator
 from tasks_lib.queue.listening import Bell
-from tasks_lib.queue.worker import Worker
+from tasks_lib.queue.worker import Host, Worker
 from tasks_lib.settings import get_settings
 from tests.conftest import Owner
 
@@ -29,6 +29,7 @@ SETTINGS = {
     "LEASE_SECONDS": "3",
     "HEARTBEAT_SECONDS": "0.3",
     "POLL_SECONDS": "0.2",
+    "DRAIN_SECONDS": "1",
     "PROVIDER_POLL_SECONDS": "0.05",
     "PROVIDER_CALL_SECONDS": "2",
     "PROVIDER_READ_SECONDS": "1",
@@ -62,11 +63,11 @@ def create(owner: Owner, provider: str, **params: Any) -> UUID:
 
 
 @asynccontextmanager
-async def working(slots: int = 8) -> AsyncIterator[ProviderPool]:
+async def working(slots: int = 8, host: Host | None = None) -> AsyncIterator[ProviderPool]:
     """An api worker at work; it is drained at the end."""
     bell = Bell()
     async with ProviderPool() as pool:
-        worker = Worker("api", f"api-{uuid4()}", slots, pool.execute, bell)
+        worker = Worker("api", f"api-{uuid4()}", slots, pool.execute, bell, host, without=pool.full_types)
         running = asyncio.create_task(worker.run())
         try:
             yield pool

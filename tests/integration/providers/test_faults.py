@@ -9,12 +9,13 @@ from tasks_lib.providers.simulator import Call, Fault, Simulator
 from tests.conftest import Owner
 from tests.integration.providers.conftest import create, ledger, run_to_end
 
-COMPLETE = ("Complete", None)
-UNKNOWN = ("Failed", "unknown_outcome")
-PROVIDER = ("Failed", "provider")
-GONE = ("Failed", "result_gone")
+End = tuple[str, str | None]
+COMPLETE: End = ("Complete", None)
+UNKNOWN: End = ("Failed", "unknown_outcome")
+PROVIDER: End = ("Failed", "provider")
+GONE: End = ("Failed", "result_gone")
 
-FAULTS: list[tuple[str, Call, Fault, dict[str, Any], tuple[str, str | None]]] = [
+FAULTS: list[tuple[str, Call, Fault, dict[str, Any], End]] = [
     ("fal", "submit", "429", {"times": 2}, COMPLETE),
     ("fal", "submit", "429", {"times": 1, "seconds": 1}, COMPLETE),
     ("fal", "submit", "500", {}, UNKNOWN),

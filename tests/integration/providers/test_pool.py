@@ -6,20 +6,22 @@ import asyncio
 import itertools
 import logging
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 import sqlalchemy as sa
 from PIL import Image
 
 from db import tables
-from tasks_lib import cancel_task, create_task, database, get_task, retry_task, storage
+from tasks_lib import cancel_task, create_task, create_tasks, database, get_task, retry_task, storage
 from tasks_lib.errors import TaskValidationError
 from tasks_lib.media.video import probe
 from tasks_lib.providers.keys import require_served
 from tasks_lib.providers.pool import ProviderPool
 from tasks_lib.providers.simulator import Simulator
+from tasks_lib.queue import ClaimedTask
 from tasks_lib.settings import Settings, get_settings
-from tests.conftest import Owner
+from tests.conftest import Owner, make_owner
 from tests.integration.providers.conftest import KEY, create, job_rows, ledger, run_to_end, until, working
 
 BOTH = pytest.mark.parametrize("provider", ["replicate", "fal"])
@@ -165,6 +167,50 @@ def test_quick_provider_serves_when_a_slow_one_is_full(
     assert sum(job.dialect == "replicate" for job in sim.jobs.values()) == 2
 
 
+def test_quick_provider_serves_when_hundreds_wait_for_a_slow_one(
+    sim: Simulator, owner: Owner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UNITASK_REPLICATE_CONCURRENCY", "2")
+    get_settings.cache_clear()
+    sim.fault("status", "never", times=1_000_000, prompt="slow")
+    edit = {"task_type": "magic_edit", "params": {"prompt": "slow", "image_url": "https://example.com/0.jpg"}}
+    slow = [answer.task_id for answer in create_tasks([edit | {"project_id": owner.project_id}] * 800)]
+    quick = [create(owner, "fal") for _ in range(6)]
+    run_to_end(*quick, slots=4)
+    assert {get_task(task_id).status for task_id in quick} == {"Complete"}
+    t = tables.tasks
+    with database.transaction() as connection:
+        claims = connection.scalar(sa.select(sa.func.sum(t.c.lease_id)).where(t.c.id.in_(slow)))
+    assert claims < 200, "the worker was busy with what it could not do"
+
+
+def test_orchestrator_is_hosted_when_its_user_and_the_worker_are_at_their_bounds(
+    sim: Simulator, owner: Owner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UNITASK_MAX_TASKS_PER_USER", "2")
+    get_settings.cache_clear()
+    sim.latency = 600
+    other = make_owner("another")
+    for _ in range(4):
+        create(owner, "fal", prompt="mine")
+    params = {"image_urls": ["https://example.com/0.jpg"], "base_prompts": ["a walk"], "segment_frames": 9}
+    travel = create_task("travel_orchestrator", params, project_id=owner.project_id).task_id
+    theirs = create_task("qwen_image", {"prompt": "theirs"}, project_id=other.project_id, token=other.token).task_id
+    hosted: list[UUID] = []
+
+    async def host(task: ClaimedTask) -> None:
+        hosted.append(task.id)
+        await asyncio.Event().wait()
+
+    async def main() -> None:
+        async with working(slots=3, host=host):
+            await until(lambda: len(sim.jobs) == 3 and hosted == [travel])
+        assert sorted(job.input["prompt"] for job in sim.jobs.values()) == ["mine", "mine", "theirs"]
+
+    asyncio.run(main())
+    assert get_task(theirs, token=other.token).status == "Pending", "handed back, as all that was held"
+
+
 def test_key_appears_nowhere_when_calls_fail_in_many_ways(
     sim: Simulator, owner: Owner, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -209,6 +255,27 @@ def test_worker_names_the_setting_when_it_has_no_key(
     assert "UNITASK_FAL_KEY" in str(get_task(task_id).error_message)
 
 
+def test_other_jobs_are_cancelled_when_one_cannot_be_for_a_reason_that_nobody_foresaw(
+    sim: Simulator, owner: Owner
+) -> None:
+    sim.latency = 600
+    task_id = create(owner, "fal")
+    broken = {"provider": "fal", "account": "fal", "model": "a/model", "key": "of a task that is gone", "run": 1}
+
+    async def main() -> None:
+        async with working():
+            await until(lambda: len(sim.jobs) == 1)
+            with database.transaction() as connection:
+                # No such id fits into a URL.
+                row = {**broken, "life": 0, "state": "running", "job_id": "../.."}
+                connection.execute(sa.insert(tables.provider_jobs).values(**row))
+            await asyncio.to_thread(cancel_task, task_id)
+            await until(lambda: all(job.cancelled for job in sim.jobs.values()), 15)
+            await until(lambda: {job["state"] for job in job_rows()} == {"running", "cancelled"}, 15)
+
+    asyncio.run(main())
+
+
 def test_unwanted_jobs_are_left_alone_when_their_provider_has_no_key_here(
     sim: Simulator, owner: Owner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -233,4 +300,5 @@ def test_unwanted_jobs_are_left_alone_when_their_provider_has_no_key_here(
     asyncio.run(main())
     (job,) = job_rows()
     assert (job["state"], job["ended_at"]) == ("running", None)
+    assert job["cancelling_at"] is None, "whoever has the key need not wait for another round"
     assert not sim.jobs

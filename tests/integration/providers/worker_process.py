@@ -11,6 +11,7 @@ from tasks_lib.queue import ClaimedTask
 from tasks_lib.queue.listening import Bell
 from tasks_lib.queue.watching import Watcher, children_of
 from tasks_lib.queue.worker import Worker
+from tasks_lib.settings import get_settings
 
 
 async def work() -> None:
@@ -24,7 +25,9 @@ async def work() -> None:
         await watcher.ended(task.id)
 
     async with ProviderPool() as pool:
-        worker = Worker("api", f"api-{os.getpid()}", 4, pool.execute, bell, host)
+        worker = Worker(
+            "api", f"api-{os.getpid()}", get_settings().api_slots, pool.execute, bell, host, without=pool.full_types
+        )
         await asyncio.gather(bell.listen(), watcher.run(), worker.run())
 
 
