@@ -117,11 +117,13 @@ def _engines() -> Found:
 
     yield "good", f"the embedded engine has OpenCV {cv2.__version__} and PyAV {av.__version__}"
     for alias, model in get_settings().models.items():
-        folder = Path(model.path).expanduser()
-        if not folder.is_dir():
-            yield "wrong", f"model `{alias}`: there are no weights at {folder}"
+        place = Path(model.path).expanduser()
+        if place.exists():
+            yield "good", f"model `{alias}`: {weights.size_on_disk(place) / 1e9:.1f} GB, {model.pipeline}"
+        elif model.allow_download:
+            yield "note", f"model `{alias}`: {model.path} is fetched from the hub when it is first used"
         else:
-            yield "good", f"model `{alias}`: {weights.size_on_disk(folder) / 1e9:.1f} GB, {model.pipeline}"
+            yield "wrong", f"model `{alias}`: there are no weights at {place}"
     memory = psutil.virtual_memory()
     free, total = (amount / 1e9 for amount in (memory.available, memory.total))
     yield "good", f"{psutil.cpu_count()} cores, and {free:.1f} of {total:.1f} GB memory are free"

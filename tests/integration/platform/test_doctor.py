@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -80,3 +81,19 @@ def test_token_is_good_when_its_user_has_several_projects(owner: Owner, monkeypa
     monkeypatch.setenv("UNITASK_TOKEN", issue_token(owner.user_id).secret.get_secret_value())
     get_settings.cache_clear()
     assert [state for state, _ in told("token")] == ["good", "note"]
+
+
+def test_each_model_is_judged_by_its_own_kind_of_weights_when_models_are_described(
+    owner: Owner, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "flownet.pkl").write_bytes(b"weights")
+    rows = {
+        "rife": {"pipeline": "RIFE", "path": str(tmp_path / "flownet.pkl")},
+        "there": {"pipeline": "ZImagePipeline", "path": str(tmp_path)},
+        "hub": {"pipeline": "ZImagePipeline", "path": "some/model", "allow_download": True},
+        "gone": {"pipeline": "ZImagePipeline", "path": str(tmp_path / "gone")},
+    }
+    monkeypatch.setenv("UNITASK_MODELS", json.dumps(rows))
+    get_settings.cache_clear()
+    states = {text.split("`")[1]: state for state, text in told("engines") if text.startswith("model")}
+    assert states == {"rife": "good", "there": "good", "hub": "note", "gone": "wrong"}
