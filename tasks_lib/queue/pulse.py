@@ -42,9 +42,12 @@ class Pulse:
         self._now.set()
 
     def stop(self) -> None:
-        """Beat no more."""
+        """Beat no more; `join` waits for the last one."""
         self._stopping = True
         self._now.set()
+
+    def join(self) -> None:
+        """Wait for the end of the thread."""
         self._thread.join()
 
     def _run(self) -> None:
@@ -60,16 +63,23 @@ class Pulse:
                 return
             is_due = asked or time.monotonic() >= due
             due = time.monotonic() + interval if is_due else due
+            follow = self._ask(self._beat if is_due else self._tell)
             try:
-                follow = self._beat() if is_due else self._tell()
-            except DatabaseError as error:
-                logger.warning("no heartbeat for the moment: %s", error)
-            except Exception:
-                # Without its heart the worker would go on, and lose whatever it claims.
-                logger.exception("a heartbeat failed in a way that nobody foresaw")
-            else:
-                self._loop.call_soon_threadsafe(follow)
-            self._loop.call_soon_threadsafe(self._mark)
+                self._loop.call_soon_threadsafe(self._alive, follow)
+            except RuntimeError:
+                return  # the loop is closed, and its worker gone
 
-    def _mark(self) -> None:
+    def _ask(self, say: Beat) -> Callable[[], None] | None:
+        try:
+            return say()
+        except DatabaseError as error:
+            logger.warning("no heartbeat for the moment: %s", error)
+        except Exception:
+            # Without its heart the worker would go on, and lose whatever it claims.
+            logger.exception("a heartbeat failed in a way that nobody foresaw")
+        return None
+
+    def _alive(self, follow: Callable[[], None] | None) -> None:
         self._seen = time.monotonic()
+        if follow is not None:
+            follow()

@@ -86,7 +86,9 @@ class Worker:
             await self._finish_held()
         finally:
             beating.cancel()
-            await asyncio.to_thread(pulse.stop)
+            # At once: a second cancellation may cut off what is awaited here.
+            pulse.stop()
+            await asyncio.to_thread(pulse.join)
             for task in [*self._held.values(), *self._hosted.values()]:
                 task.cancel()
             await self._persist(leases.retire_worker, self.worker_id)

@@ -36,7 +36,10 @@ async def work(run_type: str, engine: EngineProcess | None = None) -> None:
     else:
         worker = Worker("api", worker_id, 4, no_work, bell, host)
     try:
-        await asyncio.gather(bell.listen(), watcher.run(), worker.run())
+        # A group waits for all of them to end; `gather` would leave the worker behind when it is cancelled.
+        async with asyncio.TaskGroup() as group:
+            for coroutine in (bell.listen(), watcher.run(), worker.run()):
+                group.create_task(coroutine)
     finally:
         if engine is None:
             made.kill()
