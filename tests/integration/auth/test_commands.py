@@ -101,7 +101,8 @@ def commands(command: Any, name: str = "") -> Iterator[str]:
 
 def test_every_command_has_its_place_in_a_table() -> None:
     known = {*PEOPLE, *OPERATORS, *OF_THE_SERVICE, *READS_TOKENS, *TOUCHES_NO_DATA}
-    assert set(commands(typer.main.get_command(app))) == known
+    # Whoever has run `main` in this process has put the machine's commands beside them.
+    assert set(commands(typer.main.get_command(app))) - OF_THE_MACHINE == known
     (point,) = entry_points(group="unitask.commands")
     assert set(commands(typer.main.get_command(point.load()))) == OF_THE_MACHINE
 
