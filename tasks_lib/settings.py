@@ -225,8 +225,8 @@ class Settings(BaseSettings):
     provider_wait_seconds: Seconds = 10
     """A provider that asks to wait longer is left alone by all workers, and the task comes back later."""
 
-    provider_poll_seconds: Seconds = 0.5
-    """The shortest pause between two looks at a job; it grows to a fifth of the job's age, and twenty times as much."""
+    provider_poll_seconds: Seconds = 0.2
+    """The shortest pause between two looks at a job; the longest is fifty times that (`providers/patience.py`)."""
 
     provider_job_seconds: Seconds = 1800
     """A job that runs longer at a provider is cancelled there, and its task fails."""

@@ -27,6 +27,7 @@ from tasks_lib.providers.base import Status, Work
 from tasks_lib.providers.clients import Client, Clients
 from tasks_lib.providers.http import Downloads, ResultGone
 from tasks_lib.providers.jobs import Full, Job, JobBell, Unwanted, persist
+from tasks_lib.providers.patience import Patience
 from tasks_lib.providers.routing import providers, route
 from tasks_lib.providers.submission import Submission, unknown
 from tasks_lib.queue import ClaimedTask, Output, Progress
@@ -41,9 +42,6 @@ CANCEL_AGAIN_SECONDS = 15.0
 SWEPT_AT_ONCE = 20
 # Users may have accounts of their own, which a full one of the service's must not keep waiting for long.
 LONGEST_FULL_SECONDS = 5.0
-# The pause between two looks at a job: a fraction of its age, so that no result waits longer than that.
-PAUSE_OF_AGE = 0.2
-MOST_GROWTH = 20
 # Where webhooks come, looks are for those that got lost.
 WITH_WEBHOOKS = 4
 # A report costs a transaction: so many per cent further, or other words.
@@ -62,6 +60,8 @@ class ProviderPool:
         self._stack = AsyncExitStack()
         self._helpers: list[asyncio.Task[None]] = []
         self._sweep_now = asyncio.Event()
+        waits_for_lost = WITH_WEBHOOKS if self._settings.webhook_url else 1
+        self._patience = Patience(waits_for_lost * self._settings.provider_poll_seconds)
         self._full: dict[str, float] = {}
         self._unfinished: set[asyncio.Future[Any]] = set()
 
@@ -175,13 +175,11 @@ class ProviderPool:
         self, client: Client, job: Job, job_id: str, began: float, task: ClaimedTask, report: Report
     ) -> Status:
         """Look at a job when its webhook comes, and less and less often, until it has ended or has taken too long."""
-        patience = WITH_WEBHOOKS if self._settings.webhook_url else 1
-        first = patience * self._settings.provider_poll_seconds
         # Before the worker's own deadline, which would leave the job running.
         limit = min(self._settings.provider_job_seconds, 0.9 * task.deadline_seconds)
         told = Progress(-WORTH_REPORTING)
         if job.fresh:
-            await self._bell.wait(str(job.id), first)
+            await self._bell.wait(str(job.id), self._patience.pause(job.model, 0))
         while True:
             try:
                 status = await client.adapter.status(client.http, job.model, job_id)
@@ -189,9 +187,11 @@ class ProviderPool:
                 if not error.retryable:
                     raise
                 status = Status("running", message=f"the provider does not answer: {error}")
+            spent = time.monotonic() - began
+            if status.state == "succeeded" and job.fresh:
+                self._patience.took(job.model, spent)
             if status.state != "running":
                 return status
-            spent = time.monotonic() - began
             if spent > limit:
                 raise ProviderError(
                     f"{job.provider}'s job {job_id} took longer than {limit:.0f} seconds: it is cancelled"
@@ -200,7 +200,7 @@ class ProviderPool:
             message = f"{job.provider}: {status.message or 'running'}"
             if message != told.message or percent >= told.percent + WORTH_REPORTING:
                 report(told := Progress(percent, message=message))
-            await self._bell.wait(str(job.id), min(max(first, patience * PAUSE_OF_AGE * spent), MOST_GROWTH * first))
+            await self._bell.wait(str(job.id), self._patience.pause(job.model, spent))
 
     async def _late_cost(self, client: Client, job: Job, job_id: str, status: Status) -> Status:
         """Some say what a job took only after its result; a result is not held up for it."""

@@ -1,0 +1,43 @@
+"""When jobs at providers are looked at."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+
+from tasks_lib.providers.patience import Patience
+
+
+def looks(patience: Patience, seconds: float) -> list[float]:
+    """The ages at which a job that takes so long is looked at; at the last one it is seen to be done."""
+    ages = [0.0]
+    while ages[-1] < seconds:
+        ages.append(ages[-1] + patience.pause("a model", ages[-1]))
+    return ages[1:]
+
+
+@pytest.mark.parametrize("seconds", [0.3, 2, 30, 50])
+def test_result_waits_a_fifth_of_the_age_at_most_when_nothing_is_known(seconds: float) -> None:
+    found = looks(Patience(0.2), seconds)
+    assert found[-1] <= max(1.2 * seconds, seconds + 0.2) + 1e-6
+
+
+@pytest.mark.parametrize("seconds", [2, 30, 50])
+def test_few_looks_find_it_soon_when_others_took_as_long(seconds: float) -> None:
+    patience = Patience(0.2)
+    first = looks(patience, seconds)
+    patience.took("a model", first[-1])
+    for _ in range(20):
+        found = looks(patience, seconds)
+        patience.took("a model", found[-1])
+        assert found[-1] <= 1.15 * seconds
+    assert len(found) < len(first)
+
+
+def test_pauses_grow_again_when_a_job_is_late() -> None:
+    patience = Patience(0.2)
+    patience.took("a model", 2)
+    found = looks(patience, 60)
+    assert len(found) < 30
+    assert max(later - earlier for earlier, later in pairwise(found)) <= 10.001
