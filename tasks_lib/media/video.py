@@ -205,7 +205,7 @@ def _encode(
     stream.pix_fmt = pixels
     # PyAV's default cuts each picture into slices: they wait for one another, and compress worse.
     stream.codec_context.thread_type = "FRAME"
-    converter = VideoReformatter()
+    packer, converter = VideoReformatter(), VideoReformatter()
     voice = None if sound is None else _Sound(output, iter(sound))
     count = 0
     for count, frame in enumerate(frames, start=1):
@@ -219,6 +219,11 @@ def _encode(
         if pixels == "rgb24":
             frame = converter.reformat(frame, format=pixels)
         else:
+            if frame.format.name != "rgb24":
+                # A decoder says where colours stand between pixels, and the scaler would put the film's there too: not
+                # where the film's tag says, which costs more than 1 dB. In fresh memory nothing is said.
+                packed = packer.reformat(frame, format="rgb24").to_ndarray()
+                frame = av.VideoFrame.from_numpy_buffer(packed, "rgb24")
             # Both the samples and the tags: a file that says one matrix and holds another shifts its colours.
             frame = converter.reformat(
                 frame,

@@ -12,6 +12,7 @@ from PIL import Image
 
 from tasks_lib.engines.base import Cancelled, Frame
 from tasks_lib.errors import EngineError, TaskValidationError
+from tasks_lib.media.quality import psnr
 from tasks_lib.media.sheet import contact_sheet
 from tasks_lib.media.stitch import Mode, Part, crossfade_weights, stitch
 from tasks_lib.media.video import probe, read_frames, write_video
@@ -56,6 +57,22 @@ def test_joint_is_crossfaded_when_independent_segments_overlap(tmp_path: Path) -
     assert len(levels) == 8 + 9 + 5 - 4 - 1
     faded = [40 + 160 * weight for weight in crossfade_weights(4)]
     assert levels == pytest.approx([40] * 4 + faded + [200] * 5 + [100] * 4, abs=2)
+
+
+def test_film_is_as_true_from_segments_as_from_their_pictures(tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    noise = Image.fromarray(rng.integers(0, 255, (12, 16, 3), dtype=np.uint8))
+    pictures = [np.asarray(noise.rotate(i).resize((160, 120), Image.Resampling.BICUBIC), np.uint8) for i in range(9)]
+    segment, film, direct = (tmp_path / name for name in ("segment.mp4", "film.mp4", "direct.mp4"))
+    write_video(segment, pictures, 16, lossless=True)
+    write_video(direct, pictures, 16, lossless=False)
+    parts = [Part.of(segment)]
+    stitch(parts, [], film, 16, mode="chained", on_progress=lambda *_: None, cancelled=lambda: False)
+
+    def truth(path: Path) -> float:
+        return float(np.mean([psnr(a, b) for a, b in zip(read_frames(path), pictures, strict=True)]))
+
+    assert truth(film) == pytest.approx(truth(direct), abs=0.2)
 
 
 def test_film_has_the_sum_of_what_was_asked_when_chained(tmp_path: Path) -> None:
