@@ -39,6 +39,7 @@ from tasks_lib.auth import issue_token, revoke_token
 from tasks_lib.errors import AuthenticationError, EngineError, NotFoundError
 from tasks_lib.events import ProjectReader, TaskReader
 from tasks_lib.queue import Lease, Output, complete, fail
+from tasks_lib.settings import get_settings
 from tests.conftest import Owner, make_owner
 from tests.integration.watcher import follow, seen
 from tests.races.sessions import claim, create_rows, make_tasks, wait_until
@@ -221,8 +222,13 @@ def test_nothing_is_lost_when_all_connections_are_cut_and_the_watcher_is_slow(ow
     assert [event.id for event in found] == stored_ids(owner)
 
 
-def test_every_event_is_seen_once_and_in_order_when_the_watcher_is_killed_again_and_again(owner: Owner) -> None:
+def test_every_event_is_seen_once_and_in_order_when_the_watcher_is_killed_again_and_again(
+    owner: Owner, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Writers commit in another order than they take ids; ten kills here, a hundred with UNITASK_TEST_LONG."""
+    # The writers are busier than people.
+    monkeypatch.setenv("UNITASK_CHANGE_CALLS_PER_MINUTE", "1000000")
+    get_settings.cache_clear()
     processes = get_context("forkserver")
     processes.set_forkserver_preload(["__main__", "tasks_lib.watch", "sqlalchemy.dialects.postgresql.psycopg"])
     stop = threading.Event()
@@ -240,17 +246,21 @@ def test_every_event_is_seen_once_and_in_order_when_the_watcher_is_killed_again_
         for writer in writers:
             writer.start()
         began = time.monotonic()
-        for _ in range(KILLS):
-            before = len(seen(journal))
-            process = watcher()
-            # In the middle of its work, at any point of it.
-            wait_until(partial(has_grown, journal, before))
-            time.sleep(random.uniform(0, 0.2))
-            os.kill(process.pid, signal.SIGKILL)
-            process.join()
-        stop.set()
-        for writer in writers:
-            writer.join()
+        try:
+            for _ in range(KILLS):
+                before = len(seen(journal))
+                process = watcher()
+                # In the middle of its work, at any point of it.
+                try:
+                    wait_until(partial(has_grown, journal, before))
+                    time.sleep(random.uniform(0, 0.2))
+                finally:
+                    os.kill(process.pid, signal.SIGKILL)
+                    process.join()
+        finally:
+            stop.set()
+            for writer in writers:
+                writer.join()
         process, expected = watcher(), stored_ids(owner)
         try:
             wait_until(lambda: len(seen(journal)) >= len(expected))
