@@ -17,4 +17,4 @@ async def api_worker() -> State[Any]:
     """Claim and run api tasks, and host orchestrators, until there have been none for a while."""
     use_login_of_workers()
     async with ProviderPool() as pool:
-        return await run_worker("api", get_settings().api_slots, pool.execute, hosts=True, without=pool.full_types)
+        return await run_worker("api", get_settings().api_slots, pool.execute, hosts=True, room=pool.room)

@@ -29,7 +29,7 @@ from tasks_lib.errors import LeaseLostError, TaskError
 from tasks_lib.queue import ClaimedTask, Lease, Output, leases
 from tasks_lib.queue.listening import Bell
 from tasks_lib.queue.watching import Watcher
-from tasks_lib.queue.worker import RENEWAL, Execute, Report, Worker
+from tasks_lib.queue.worker import RENEWAL, Execute, Report, Room, Worker
 from tasks_lib.settings import get_settings
 from tasks_lib.types import registry
 
@@ -51,7 +51,7 @@ async def run_worker(
     *,
     hosts: bool = False,
     models: Callable[[], Sequence[str]] = tuple,
-    without: Callable[[], Sequence[str]] = tuple,
+    room: Callable[[], Room] = Room,
 ) -> State[Any]:
     """Work as one worker of a pool until there is a reason to end; the state of the run says which."""
     await asyncio.to_thread(registry.check, database.get_engine())
@@ -69,7 +69,7 @@ async def run_worker(
             bell,
             host=hosting.host if hosts else None,
             models=models,
-            without=without,
+            room=room,
             flow_run_id=me,
         )
         hosting.drain = worker.drain

@@ -146,9 +146,13 @@ def call(function: str, **arguments: Any) -> list[dict[str, Any]]:
 
 def call_in(connection: Connection, function: str, **arguments: Any) -> list[dict[str, Any]]:
     """Call a function of the schema `unitask` inside the caller's transaction."""
-    named = ", ".join(f"{name} => :{name}" for name in arguments)
-    statement = sa.text(f"SELECT * FROM unitask.{function}({named})")  # noqa: S608  names from our code, values bound
-    return [dict(row) for row in connection.execute(statement, arguments).mappings()]
+    return [dict(row) for row in connection.execute(_call_of(function, tuple(arguments)), arguments).mappings()]
+
+
+@cache
+def _call_of(function: str, names: tuple[str, ...]) -> sa.TextClause:
+    named = ", ".join(f"{name} => :{name}" for name in names)
+    return sa.text(f"SELECT * FROM unitask.{function}({named})")  # noqa: S608  names from our code, values bound
 
 
 def scalar(function: str, **arguments: Any) -> Any:

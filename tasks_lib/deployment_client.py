@@ -8,7 +8,7 @@ import time
 from typing import Any
 from uuid import UUID
 
-import httpx
+import httpx2
 from pydantic import SecretStr
 
 from tasks_lib import errors
@@ -49,7 +49,7 @@ def trigger(
                     raise TimeoutError(f"the run {run['name']} of {DEPLOYMENT} is still {run['state_type']}")
                 time.sleep(POLL_SECONDS)
                 run = _json(api.get(f"/flow_runs/{run['id']}"))
-    except httpx.HTTPError as error:
+    except httpx2.HTTPError as error:
         reason = str(error) or type(error).__name__
         raise errors.ProviderError(f"Prefect's API failed: {reason}", retryable=True) from None
     return _answer(run)
@@ -77,13 +77,13 @@ def _raised(name: str, text: str) -> errors.TaskError:
     return {cls.__name__: cls for cls in plain}.get(name, errors.TaskError)(text)
 
 
-def _client() -> httpx.Client:
+def _client() -> httpx2.Client:
     api_url = os.environ.get("PREFECT_API_URL")
     if not api_url:
         raise errors.TaskValidationError("`via` deployment needs PREFECT_API_URL", "via")
     key = os.environ.get("PREFECT_API_KEY")
     user, _, password = os.environ.get("PREFECT_API_AUTH_STRING", "").partition(":")
-    return httpx.Client(
+    return httpx2.Client(
         base_url=api_url.rstrip("/"),
         headers={"Authorization": f"Bearer {key}"} if key else {},
         auth=(user, password) if user and not key else None,
@@ -91,6 +91,6 @@ def _client() -> httpx.Client:
     )
 
 
-def _json(response: httpx.Response) -> dict[str, Any]:
+def _json(response: httpx2.Response) -> dict[str, Any]:
     answer: dict[str, Any] = response.raise_for_status().json()
     return answer

@@ -13,7 +13,7 @@ from functools import cache
 from typing import Any
 from uuid import UUID
 
-import httpx
+import httpx2
 import jwt
 
 from tasks_lib.errors import AuthenticationError
@@ -121,9 +121,9 @@ class KeySet:
 
     def _fetch(self, now: float) -> None:
         try:
-            answer = httpx.get(self.url, timeout=FETCH_SECONDS, trust_env=False).raise_for_status().json()
+            answer = httpx2.get(self.url, timeout=FETCH_SECONDS, trust_env=False).raise_for_status().json()
             keys = jwt.PyJWKSet.from_dict(answer).keys
-        except (httpx.HTTPError, jwt.PyJWTError, ValueError, TypeError, AttributeError, KeyError):
+        except (httpx2.HTTPError, jwt.PyJWTError, ValueError, TypeError, AttributeError, KeyError):
             return
         # A secret in a public document is no key, and one for encryption signs nothing.
         signing = [key for key in keys if key.algorithm_name in PUBLIC and key.public_key_use in (None, "sig")]

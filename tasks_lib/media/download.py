@@ -11,8 +11,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import httpcore
-import httpx
+import httpcore2
+import httpx2
 
 from tasks_lib.errors import EngineError, TaskValidationError
 from tasks_lib.settings import get_settings
@@ -35,10 +35,10 @@ def download(url: str, path: Path) -> None:
     settings = get_settings()
     shown = url.partition("?")[0]
     until = time.monotonic() + settings.download_seconds
-    timeout = httpx.Timeout(READ_SECONDS, connect=CONNECT_SECONDS)
+    timeout = httpx2.Timeout(READ_SECONDS, connect=CONNECT_SECONDS)
     try:
         with (
-            httpx.Client(
+            httpx2.Client(
                 transport=_transport(until),
                 follow_redirects=True,
                 max_redirects=MAX_REDIRECTS,
@@ -57,14 +57,14 @@ def download(url: str, path: Path) -> None:
                 file.write(chunk)
                 if file.tell() > settings.download_bytes:
                     raise TaskValidationError(f"`{shown}` has more than {settings.download_bytes} bytes")
-    except httpx.HTTPStatusError as error:
+    except httpx2.HTTPStatusError as error:
         status = error.response.status_code
         raise EngineError(f"`{shown}` answered {status}", retryable=status >= 500 or status == 429) from None
-    except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
+    except (httpx2.InvalidURL, httpx2.UnsupportedProtocol) as error:
         raise TaskValidationError(f"`{shown}` is not an http(s) URL: {error}") from None
-    except httpx.TooManyRedirects:
+    except httpx2.TooManyRedirects:
         raise EngineError(f"`{shown}` redirects more than {MAX_REDIRECTS} times") from None
-    except httpx.HTTPError as error:
+    except httpx2.HTTPError as error:
         if time.monotonic() >= until:
             reason = f"took longer than {settings.download_seconds:g} seconds"
         else:
@@ -88,20 +88,20 @@ def is_public(address: str) -> bool:
 
 @cache
 def _ssl_context() -> ssl.SSLContext:
-    return httpx.create_ssl_context()
+    return httpx2.create_ssl_context()
 
 
-def _transport(until: float) -> httpx.HTTPTransport:
+def _transport(until: float) -> httpx2.HTTPTransport:
     # The environment's proxies are not used: they would resolve names out of our sight.
-    transport = httpx.HTTPTransport(verify=_ssl_context(), trust_env=False)
+    transport = httpx2.HTTPTransport(verify=_ssl_context(), trust_env=False)
     # The check sits where connections are opened, so redirects and names that change their address pass it too.
-    transport._pool = httpcore.ConnectionPool(
+    transport._pool = httpcore2.ConnectionPool(
         ssl_context=_ssl_context(), network_backend=_PublicOnly(until), max_connections=4
     )
     return transport
 
 
-class _PublicOnly(httpcore.SyncBackend):
+class _PublicOnly(httpcore2.SyncBackend):
     """Opens connections to public addresses, and to others only where the settings allow it."""
 
     def __init__(self, until: float) -> None:
@@ -114,11 +114,11 @@ class _PublicOnly(httpcore.SyncBackend):
         timeout: float | None = None,
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
-    ) -> httpcore.NetworkStream:
+    ) -> httpcore2.NetworkStream:
         try:
             found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         except (socket.gaierror, UnicodeError) as error:
-            raise httpcore.ConnectError(f"no address for {host}: {error}") from None
+            raise httpcore2.ConnectError(f"no address for {host}: {error}") from None
         addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
         if not get_settings().allow_private_urls and not all(is_public(address) for address in addresses):
             raise TaskValidationError(
@@ -128,19 +128,19 @@ class _PublicOnly(httpcore.SyncBackend):
         for address in addresses[:-1]:
             try:
                 return self._connect(address, port, timeout, local_address, socket_options)
-            except (httpcore.ConnectError, httpcore.ConnectTimeout):
+            except (httpcore2.ConnectError, httpcore2.ConnectTimeout):
                 continue
         return self._connect(addresses[-1], port, timeout, local_address, socket_options)
 
-    def _connect(self, address: str, port: int, timeout: float | None, *rest: Any) -> httpcore.NetworkStream:
+    def _connect(self, address: str, port: int, timeout: float | None, *rest: Any) -> httpcore2.NetworkStream:
         stream = super().connect_tcp(address, port, _bounded(timeout, self._until), *rest)
         return _UntilThen(stream, self._until)
 
 
-class _UntilThen(httpcore.NetworkStream):
+class _UntilThen(httpcore2.NetworkStream):
     """A connection that ends at a moment: a server that sends a byte now and then cannot hold it for longer."""
 
-    def __init__(self, stream: httpcore.NetworkStream, until: float) -> None:
+    def __init__(self, stream: httpcore2.NetworkStream, until: float) -> None:
         self._stream = stream
         self._until = until
 
@@ -155,7 +155,7 @@ class _UntilThen(httpcore.NetworkStream):
 
     def start_tls(
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
-    ) -> httpcore.NetworkStream:
+    ) -> httpcore2.NetworkStream:
         secure = self._stream.start_tls(ssl_context, server_hostname, _bounded(timeout, self._until))
         return _UntilThen(secure, self._until)
 
@@ -166,5 +166,5 @@ class _UntilThen(httpcore.NetworkStream):
 def _bounded(timeout: float | None, until: float) -> float:
     left = until - time.monotonic()
     if left <= 0:
-        raise httpcore.ReadTimeout("the time is over")
+        raise httpcore2.ReadTimeout("the time is over")
     return left if timeout is None else min(timeout, left)

@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, ClassVar
 
-import httpx
+import httpx2
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from jwt import PyJWKSet, PyJWTError
@@ -82,11 +82,11 @@ class Fal:
     async def signing_keys(self, http: Http) -> Sequence[Ed25519PublicKey]:
         """The JWKS, which is public and the same for all accounts."""
         del http
-        async with httpx.AsyncClient(timeout=KEYS_SECONDS) as client:
+        async with httpx2.AsyncClient(timeout=KEYS_SECONDS) as client:
             try:
                 answer = (await client.get(self._jwks_url)).raise_for_status().json()
                 found = [key.key for key in PyJWKSet.from_dict(answer).keys]
-            except (httpx.HTTPError, ValueError, PyJWTError) as error:
+            except (httpx2.HTTPError, ValueError, PyJWTError) as error:
                 raise ProviderError(
                     f"fal's public keys cannot be had: {type(error).__name__}", retryable=True
                 ) from None

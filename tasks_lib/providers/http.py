@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
 
-import httpcore
-import httpx
+import httpcore2
+import httpx2
 from pydantic import SecretStr
 
 from tasks_lib.errors import ProviderError, RateLimitError
@@ -63,13 +63,13 @@ class Http:
 
     def __init__(self, base_url: str, key: SecretStr, authorization: str, settings: Settings | None = None) -> None:
         self._settings = settings or get_settings()
-        self._client = httpx.AsyncClient(
+        self._client = httpx2.AsyncClient(
             base_url=base_url.rstrip("/"),
             headers={"Authorization": f"{authorization} {key.get_secret_value()}"},
-            timeout=httpx.Timeout(
+            timeout=httpx2.Timeout(
                 self._settings.provider_read_seconds, connect=self._settings.provider_connect_seconds
             ),
-            limits=httpx.Limits(max_connections=200, max_keepalive_connections=IDLE_CONNECTIONS),
+            limits=httpx2.Limits(max_connections=200, max_keepalive_connections=IDLE_CONNECTIONS),
             # A redirect would carry the key to wherever it points.
             follow_redirects=False,
         )
@@ -91,10 +91,10 @@ class Http:
         for attempt in range(1, TRIES + 1):
             try:
                 answer, pause = await self._call("POST", path, json=body, headers=dict(headers), params=dict(params))
-            except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
+            except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout) as error:
                 await self._before_next_try(attempt, error, last)
                 continue
-            except (httpx.HTTPError, TimeoutError) as error:
+            except (httpx2.HTTPError, TimeoutError) as error:
                 raise Ambiguous(f"{self._name} gave no answer to the submission ({type(error).__name__})") from None
             if answer.status in TURNED_AWAY:
                 await self._turned_away(attempt, answer.status, pause, last)
@@ -115,7 +115,7 @@ class Http:
         for attempt in range(1, TRIES + 1):
             try:
                 answer, pause = await self._call(method, path, seconds, **rest)
-            except (httpx.HTTPError, TimeoutError) as error:
+            except (httpx2.HTTPError, TimeoutError) as error:
                 await self._before_next_try(attempt, error)
                 continue
             if answer.status in TURNED_AWAY:
@@ -138,7 +138,7 @@ class Http:
             async for chunk in response.aiter_bytes():
                 body += chunk
                 if len(body) > ANSWER_BYTES:
-                    raise httpx.DecodingError(f"more than {ANSWER_BYTES} bytes")
+                    raise httpx2.DecodingError(f"more than {ANSWER_BYTES} bytes")
             try:
                 # What a provider says may end in an error's text; some repeat the key that they refuse.
                 parsed = json.loads(body.replace(self._key.get_secret_value().encode(), b"***"))
@@ -183,19 +183,19 @@ class Downloads:
 
     def __init__(self, settings: Settings | None = None) -> None:
         self._settings = settings or get_settings()
-        transport = httpx.AsyncHTTPTransport(trust_env=False)
+        transport = httpx2.AsyncHTTPTransport(trust_env=False)
         # The check sits where connections are opened, so redirects and names that change their address pass it too.
-        transport._pool = httpcore.AsyncConnectionPool(
-            ssl_context=httpx.create_ssl_context(),
+        transport._pool = httpcore2.AsyncConnectionPool(
+            ssl_context=httpx2.create_ssl_context(),
             network_backend=_PublicOnly(allow_private=self._settings.allow_private_urls),
             max_connections=50,
             max_keepalive_connections=IDLE_CONNECTIONS,
         )
-        self._client = httpx.AsyncClient(
+        self._client = httpx2.AsyncClient(
             transport=transport,
             follow_redirects=True,
             max_redirects=5,
-            timeout=httpx.Timeout(
+            timeout=httpx2.Timeout(
                 self._settings.provider_read_seconds, connect=self._settings.provider_connect_seconds
             ),
         )
@@ -216,12 +216,12 @@ class Downloads:
                 raise ProviderError(
                     f"the result took longer than {self._settings.download_seconds} seconds to fetch", retryable=True
                 ) from None
-            except httpx.HTTPStatusError as error:
+            except httpx2.HTTPStatusError as error:
                 status = error.response.status_code
                 if status < 500 and status not in TURNED_AWAY:
                     raise ResultGone(f"the result cannot be had any more: its address answered {status}") from None
                 reason = str(status)
-            except (httpx.HTTPError, httpx.InvalidURL) as error:
+            except (httpx2.HTTPError, httpx2.InvalidURL) as error:
                 reason = type(error).__name__
             if attempt < TRIES:
                 await asyncio.sleep(_back_off(attempt))
@@ -241,7 +241,7 @@ class ResultGone(ProviderError):  # noqa: N818 - the name of an outcome
     """The job succeeded, and its result can never be had."""
 
 
-class _PublicOnly(httpcore.AnyIOBackend):
+class _PublicOnly(httpcore2.AnyIOBackend):
     """Opens connections to public addresses only, unless private ones are allowed."""
 
     def __init__(self, *, allow_private: bool) -> None:
@@ -251,14 +251,14 @@ class _PublicOnly(httpcore.AnyIOBackend):
         self,
         host: str,
         port: int,
-        timeout: float | None = None,  # noqa: ASYNC109  the signature is httpcore's
+        timeout: float | None = None,  # noqa: ASYNC109  the signature is httpcore2's
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
-    ) -> httpcore.AsyncNetworkStream:
+    ) -> httpcore2.AsyncNetworkStream:
         try:
             found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
         except socket.gaierror as error:
-            raise httpcore.ConnectError(f"no address for {host}: {error.strerror}") from None
+            raise httpcore2.ConnectError(f"no address for {host}: {error.strerror}") from None
         addresses = [str(entry[4][0]) for entry in found]
         if not self._allow_private and not all(map(is_public, addresses)):
             raise ResultGone(

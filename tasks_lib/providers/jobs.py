@@ -56,9 +56,9 @@ class Full:
 
 
 def begin(lease: Lease, part: int, provider: str, model: str, *, concurrency: int, per_minute: int) -> Job | Full:
-    """The job that serves a part of a task, an earlier one or a new one.
+    """The job that serves a part of a task, an earlier one or a new one, if there is room for it.
 
-    Without room for it the task has been handed back. Raises `LeaseLostError`.
+    Raises `LeaseLostError`.
     """
     (row,) = database.call(
         "begin_provider_job",

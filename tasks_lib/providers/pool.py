@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import tempfile
 import time
 from collections.abc import Coroutine, Sequence
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
+from uuid import UUID
 
 from tasks_lib import storage
 from tasks_lib.errors import DatabaseError, LeaseLostError, ProviderError, TaskError
@@ -27,11 +30,13 @@ from tasks_lib.providers.base import Status, Work
 from tasks_lib.providers.clients import Client, Clients
 from tasks_lib.providers.http import Downloads, ResultGone
 from tasks_lib.providers.jobs import Full, Job, JobBell, Unwanted, persist
+from tasks_lib.providers.lines import Lines
 from tasks_lib.providers.patience import Patience
 from tasks_lib.providers.routing import providers, route
 from tasks_lib.providers.submission import Submission, unknown
-from tasks_lib.queue import ClaimedTask, Output, Progress
-from tasks_lib.queue.worker import Report
+from tasks_lib.providers.turns import Turns
+from tasks_lib.queue import ClaimedTask, Output, Progress, give_back
+from tasks_lib.queue.worker import Report, Room
 from tasks_lib.settings import Settings, get_settings
 from tasks_lib.types.registry import get_task_type
 
@@ -48,10 +53,22 @@ WITH_WEBHOOKS = 4
 WORTH_REPORTING = 1.0
 
 
-class ProviderPool:
-    """Everything at providers, for one event loop. Use it as a context; `execute` is what a `Worker` wants."""
+@dataclass(frozen=True)
+class _Fetched:
+    """A job's result at `path`, what it is by its content, and what is told about the job."""
 
-    def __init__(self, settings: Settings | None = None) -> None:
+    path: Path
+    suffix: str
+    facts: dict[str, Any]
+    told: dict[str, Any]
+
+
+class ProviderPool:
+    """Everything at providers, for one event loop. Use it as a context; a `Worker` of as many slots wants its `execute`
+    and `room`.
+    """
+
+    def __init__(self, settings: Settings | None = None, slots: int | None = None) -> None:
         self._settings = settings or get_settings()
         self._limits = providers(self._settings)
         self._clients = Clients(self._settings)
@@ -62,6 +79,10 @@ class ProviderPool:
         self._sweep_now = asyncio.Event()
         waits_for_lost = WITH_WEBHOOKS if self._settings.webhook_url else 1
         self._patience = Patience(waits_for_lost * self._settings.provider_poll_seconds)
+        self._turns = Turns()
+        self._lines = Lines()
+        self._slots = slots or self._settings.api_slots
+        self._executing: set[UUID] = set()
         self._full: dict[str, float] = {}
         self._unfinished: set[asyncio.Future[Any]] = set()
 
@@ -88,12 +109,14 @@ class ProviderPool:
         """
         served = route(task.task_type, self._settings)
         works = served.works(task.params)
-        with tempfile.TemporaryDirectory(prefix="unitask-api-") as folder:
+        async with AsyncExitStack() as turn:
+            folder = turn.enter_context(tempfile.TemporaryDirectory(prefix="unitask-api-"))
             paths = [Path(folder) / f"part_{i:03d}" for i in range(len(works))]
+            self._executing.add(task.id)
             try:
-                told = await _together(
+                fetched = await _together(
                     [
-                        self._part(task, i, served.provider, work, path, report)
+                        self._part(task, i, served.provider, work, path, report, turn)
                         for i, (work, path) in enumerate(zip(works, paths, strict=True))
                     ]
                 )
@@ -101,33 +124,31 @@ class ProviderPool:
                 # A task that was cancelled, or that failed, may have left something running.
                 self._sweep_now.set()
                 raise
-            return await asyncio.to_thread(_keep, task, paths, told, works[0].notes)
+            finally:
+                self._executing.discard(task.id)
+            return await asyncio.to_thread(_keep, task, fetched, works[0].notes)
 
-    def full_types(self) -> list[str]:
-        """Task types that had no room at their provider a moment ago. Whoever claimed them on and on would come to
-        nothing else: those that wait longest are claimed first.
+    def room(self) -> Room:
+        """What a worker should claim. Types that had no room at their provider a moment ago are left out: whoever
+        claimed them on and on would come to nothing else, since those that wait longest are claimed first.
         """
         now = time.monotonic()
-        return [name for name, until in self._full.items() if until > now]
+        full = [name for name, until in self._full.items() if until > now]
+        # Where there may be no room, no more at once than may stand in line: the others would be handed back.
+        return Room(full + self._lines.full_types(), self._lines.places())
 
     async def _part(
-        self, task: ClaimedTask, part: int, provider: str, work: Work, path: Path, report: Report
-    ) -> dict[str, Any]:
+        self,
+        task: ClaimedTask,
+        part: int,
+        provider: str,
+        work: Work,
+        path: Path,
+        report: Report,
+        turn: AsyncExitStack,
+    ) -> _Fetched:
         """One job from its submission, or from where an earlier holder left it, to its file at `path`."""
-        limits = self._limits[provider]
-        job = await asyncio.to_thread(
-            jobs.begin,
-            task.lease,
-            part,
-            provider,
-            work.model,
-            concurrency=limits.concurrency,
-            per_minute=limits.per_minute,
-        )
-        if isinstance(job, Full):
-            if job.account == provider:
-                self._full[task.task_type] = time.monotonic() + min(job.wait, LONGEST_FULL_SECONDS)
-            raise LeaseLostError(f"{provider} has no room; the task was handed back for about {job.wait:.0f} seconds")
+        job = await self._begin(task, part, provider, work)
         if job.state == "unknown":
             raise unknown(job)
         began = time.monotonic() - job.age
@@ -137,27 +158,62 @@ class ProviderPool:
             job_id = job.job_id or await self._shielded(
                 Submission(client, job, work, task.project_id, self._webhook(job), self._settings).run()
             )
-            try:
-                status = await self._wait(client, job, job_id, began, task, report)
-            finally:
-                # There is room for another one.
-                self._full.pop(task.task_type, None)
+            if job.fresh:
+                # The way there is no part of the job's time.
+                began = time.monotonic()
+            status = await self._wait(client, job, job_id, began, task, report)
         if status.state != "succeeded":
-            await asyncio.to_thread(jobs.end, job.id, status.state, status)
+            await self._ended(task, job, status)
             raise ProviderError(
                 f"{job.provider}'s job {job_id} {status.state}: {status.error or 'it gave no reason'}",
                 retryable=status.retryable,
             )
-        await asyncio.to_thread(jobs.end, job.id, "succeeded", status)
+        await self._ended(task, job, status)
+        await turn.enter_async_context(self._turns.turn())
         try:
             await self._downloads.fetch(files.result_url(status.output), path)
-            await asyncio.to_thread(files.check, path, get_task_type(task.task_type).content_type)
+            content_type = get_task_type(task.task_type).content_type
+            suffix, facts = await asyncio.to_thread(files.check, path, content_type)
         except ResultGone as error:
             await asyncio.to_thread(jobs.end, job.id, "lost", None, str(error))
             raise
         if status.seconds is None and status.cost is None:
             status = await self._late_cost(client, job, job_id, status)
-        return {"name": job.provider, "model": job.model, "job_id": job_id, "seconds": status.seconds}
+        told = {"name": job.provider, "model": job.model, "job_id": job_id, "seconds": status.seconds}
+        return _Fetched(path, suffix, facts, told)
+
+    async def _begin(self, task: ClaimedTask, part: int, provider: str, work: Work) -> Job:
+        """The job of a part, at once or after a moment in line. Raises `LeaseLostError` when there is no room soon."""
+        limits = self._limits[provider]
+        until = time.monotonic() + LONGEST_FULL_SECONDS
+        while True:
+            job = await asyncio.to_thread(
+                jobs.begin,
+                task.lease,
+                part,
+                provider,
+                work.model,
+                concurrency=limits.concurrency,
+                per_minute=limits.per_minute,
+            )
+            if not isinstance(job, Full):
+                return job
+            seconds = min(job.wait, until - time.monotonic())
+            line = self._lines.of(job.account, limits.concurrency)
+            # The last free slot is left to whoever has room elsewhere.
+            if seconds > 0 and len(self._executing) < self._slots and await line.stand(task.task_type, seconds):
+                continue
+            self._executing.discard(task.id)
+            if job.account == provider and line.places > 0:
+                self._full[task.task_type] = time.monotonic() + min(job.wait, LONGEST_FULL_SECONDS)
+            await asyncio.to_thread(give_back, task.lease, job.wait * random.uniform(0.7, 1.3))
+            raise LeaseLostError(f"{provider} has no room; the task was handed back for about {job.wait:.0f} seconds")
+
+    async def _ended(self, task: ClaimedTask, job: Job, status: Status) -> None:
+        """Store that a job has ended, and let the next in line have its room."""
+        await asyncio.to_thread(jobs.end, job.id, status.state, status)
+        self._full.pop(task.task_type, None)
+        self._lines.left(job.account)
 
     async def _client(self, job: Job) -> Client:
         try:
@@ -178,18 +234,22 @@ class ProviderPool:
         # Before the worker's own deadline, which would leave the job running.
         limit = min(self._settings.provider_job_seconds, 0.9 * task.deadline_seconds)
         told = Progress(-WORTH_REPORTING)
+        running = 0.0
         if job.fresh:
             await self._bell.wait(str(job.id), self._patience.pause(job.model, 0))
         while True:
+            asked = time.monotonic() - began
             try:
                 status = await client.adapter.status(client.http, job.model, job_id)
             except TaskError as error:
                 if not error.retryable:
                     raise
                 status = Status("running", message=f"the provider does not answer: {error}")
+            else:
+                running = asked if status.state == "running" else running
             spent = time.monotonic() - began
             if status.state == "succeeded" and job.fresh:
-                self._patience.took(job.model, spent)
+                self._patience.took(job.model, running, spent)
             if status.state != "running":
                 return status
             if spent > limit:
@@ -261,7 +321,7 @@ class ProviderPool:
         self._sweep_now.set()
 
 
-async def _together(parts: Sequence[Coroutine[Any, Any, dict[str, Any]]]) -> list[dict[str, Any]]:
+async def _together(parts: Sequence[Coroutine[Any, Any, _Fetched]]) -> list[_Fetched]:
     """All of them at once; the first that fails stops the others."""
     running = [asyncio.ensure_future(part) for part in parts]
     try:
@@ -272,22 +332,22 @@ async def _together(parts: Sequence[Coroutine[Any, Any, dict[str, Any]]]) -> lis
         await asyncio.gather(*running, return_exceptions=True)
 
 
-def _keep(task: ClaimedTask, paths: list[Path], told: list[dict[str, Any]], notes: tuple[str, ...]) -> Output:
+def _keep(task: ClaimedTask, parts: list[_Fetched], notes: tuple[str, ...]) -> Output:
     """Store a task's file under our own key; several parts are one film."""
-    path = paths[0]
-    if len(paths) > 1:
+    content_type = get_task_type(task.task_type).content_type
+    path, suffix, facts = parts[0].path, parts[0].suffix, parts[0].facts
+    if len(parts) > 1:
         path = path.with_name("film.mp4")
         stitch(
-            [Part.of(part) for part in paths],
-            [0] * (len(paths) - 1),
+            [Part.of(part.path) for part in parts],
+            [0] * (len(parts) - 1),
             path,
-            probe(paths[0]).fps,
+            probe(parts[0].path).fps,
             mode="independent",
             on_progress=lambda *_: None,
             cancelled=lambda: False,
         )
-    content_type = get_task_type(task.task_type).content_type
-    suffix, facts = files.check(path, content_type)
+        suffix, facts = files.check(path, content_type)
     key = storage.output_key(task.project_id, task.id, task.lease_id, f"result{suffix}")
     storage.put(path, key)
     shown = {}
@@ -295,9 +355,9 @@ def _keep(task: ClaimedTask, paths: list[Path], told: list[dict[str, Any]], note
         shown["poster"] = storage.output_key(task.project_id, task.id, task.lease_id, "poster.jpg")
         storage.put(save_poster(path, path.with_name("poster.jpg")), shown["poster"])
     provenance = {
-        "engine": told[0]["name"],
+        "engine": parts[0].told["name"],
         "method": "external",
-        "model": {"id": told[0]["model"]},
+        "model": {"id": parts[0].told["model"]},
         "notes": list(notes),
     }
-    return Output(key, {"media": facts, **shown, "provenance": provenance, "provider_jobs": told})
+    return Output(key, {"media": facts, **shown, "provenance": provenance, "provider_jobs": [p.told for p in parts]})

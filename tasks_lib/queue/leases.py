@@ -192,9 +192,13 @@ def fail(lease: Lease, error: TaskError) -> None:
     wakeup.notify([wakeup.ENDED, *ready])
 
 
-def give_back(lease: Lease) -> None:
-    """Hand back a task that this worker will not finish; it is claimable at once and the attempt is not counted."""
-    wakeup.notify(database.scalar("return_task", p_task_id=lease.task_id, p_lease_id=lease.lease_id))
+def give_back(lease: Lease, after: float = 0) -> None:
+    """Hand back a task that this worker will not finish; it is claimable after so many seconds, and the attempt is not
+    counted.
+    """
+    wakeup.notify(
+        database.scalar("return_task", p_task_id=lease.task_id, p_lease_id=lease.lease_id, p_after=float(after))
+    )
 
 
 def plant(lease: Lease, rows: Sequence[dict[str, Any]]) -> None:

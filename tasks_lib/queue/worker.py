@@ -12,7 +12,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from tasks_lib.crashpoints import crashpoint
@@ -31,6 +31,13 @@ HOSTED_AT_ONCE = 20
 RENEWAL = "renewal is due"
 RETRY_SECONDS = 1.0
 STOP_SECONDS = 2.0
+
+
+class Room(NamedTuple):
+    """Task types that cannot be taken now, and how many tasks to claim at once; None for as many as there are slots."""
+
+    without: Sequence[str] = ()
+    at_once: int | None = None
 
 
 Report = Callable[[Progress], None]
@@ -52,8 +59,8 @@ class Worker:
     bell: Bell
     host: Host | None = None
     models: Callable[[], Sequence[str]] = tuple
-    without: Callable[[], Sequence[str]] = tuple
-    """The task types that `execute` has no room for at this moment."""
+    room: Callable[[], Room] = Room
+    """What `execute` can take at this moment, beside what the slots say."""
     flow_run_id: UUID | None = None
     settings: Settings = field(default_factory=get_settings)
 
@@ -119,7 +126,8 @@ class Worker:
     async def _claim(self) -> int:
         found = 0
         if free := self.slots - len(self._held):
-            found += await self._take(free, self._held, self._work, hosted=False)
+            room = self.room()
+            found += await self._take(min(free, room.at_once or free), self._held, self._work, without=room.without)
         if self.host is not None:
             found += await self._take(HOSTED_AT_ONCE, self._hosted, self._host_one, hosted=True)
         return found
@@ -130,9 +138,9 @@ class Worker:
         into: dict[Lease, asyncio.Future[None]],
         run: Callable[[ClaimedTask], Awaitable[None]],
         *,
-        hosted: bool,
+        hosted: bool = False,
+        without: Sequence[str] = (),
     ) -> int:
-        without = () if hosted else self.without()
         claimed = await asyncio.to_thread(
             leases.claim, self.run_type, self.worker_id, limit, self.models(), hosted=hosted, without=without
         )

@@ -5,8 +5,7 @@
 --
 -- A new job needs room at the account that pays for it (provider_account.sql): fewer than p_concurrency jobs of tasks
 -- under live leases (counted, never kept in a counter), fewer than p_per_minute submissions in the last minute, and no
--- pause. Without room `wait` says for how many seconds; nothing is stored then, the task is handed back for so long, and
--- its attempt is not counted.
+-- pause. Without room `wait` says for how many seconds, and nothing is stored.
 CREATE FUNCTION unitask.begin_provider_job(
     p_task_id uuid, p_lease_id bigint, p_part integer, p_provider text, p_model text,
     p_concurrency integer, p_per_minute integer
@@ -36,10 +35,6 @@ BEGIN
     PERFORM pg_advisory_xact_lock(hashtextextended('unitask.provider' || v_account, 0));
     v_wait := unitask.provider_wait(v_account, p_concurrency, p_per_minute);
     IF v_wait > 0 THEN
-        UPDATE tasks t
-        SET status = 'Pending', leased_until = NULL, attempt = greatest(0, t.attempt - 1),
-            run_after = clock_timestamp() + make_interval(secs => v_wait * (0.7 + 0.6 * random()))
-        WHERE t.id = p_task_id;
         RETURN QUERY SELECT NULL::uuid, NULL, p_provider, v_account, NULL, p_model, NULL, NULL, 0::double precision,
             false, v_wait;
         RETURN;

@@ -11,7 +11,7 @@ import secrets
 import time
 from typing import Any
 
-import httpx
+import httpx2
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from tasks_lib.providers.simulator.books import SimJob
@@ -57,13 +57,13 @@ class Webhooks:
     async def deliver(self, job: SimJob, address: str, news: dict[str, Any]) -> None:
         """Send one until it is taken, a few times."""
         body = json.dumps(news).encode()
-        async with httpx.AsyncClient(timeout=5) as client:
+        async with httpx2.AsyncClient(timeout=5) as client:
             for attempt in range(TRIES):
                 try:
                     answer = await client.post(address, content=body, headers=self.headers(job.dialect, job.id, body))
                     if answer.is_success:
                         return
                     self.refused.append(answer.status_code)
-                except httpx.HTTPError:
+                except httpx2.HTTPError:
                     self.refused.append(0)
                 await asyncio.sleep(0.1 * 2**attempt)

@@ -66,8 +66,8 @@ def create(owner: Owner, provider: str, **params: Any) -> UUID:
 async def working(slots: int = 8, host: Host | None = None) -> AsyncIterator[ProviderPool]:
     """An api worker at work; it is drained at the end."""
     bell = Bell()
-    async with ProviderPool() as pool:
-        worker = Worker("api", f"api-{uuid4()}", slots, pool.execute, bell, host, without=pool.full_types)
+    async with ProviderPool(slots=slots) as pool:
+        worker = Worker("api", f"api-{uuid4()}", slots, pool.execute, bell, host, room=pool.room)
         running = asyncio.create_task(worker.run())
         try:
             yield pool

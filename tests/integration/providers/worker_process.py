@@ -25,9 +25,7 @@ async def work() -> None:
         await watcher.ended(task.id)
 
     async with ProviderPool() as pool:
-        worker = Worker(
-            "api", f"api-{os.getpid()}", get_settings().api_slots, pool.execute, bell, host, without=pool.full_types
-        )
+        worker = Worker("api", f"api-{os.getpid()}", get_settings().api_slots, pool.execute, bell, host, room=pool.room)
         await asyncio.gather(bell.listen(), watcher.run(), worker.run())
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from random import Random
+from statistics import fmean
 
 import pytest
 
@@ -17,6 +19,11 @@ def looks(patience: Patience, seconds: float) -> list[float]:
     return ages[1:]
 
 
+def took(patience: Patience, ages: list[float]) -> None:
+    """Tell what the looks at a job have seen."""
+    patience.took("a model", [0.0, *ages][-2], ages[-1])
+
+
 @pytest.mark.parametrize("seconds", [0.3, 2, 30, 50])
 def test_result_waits_a_fifth_of_the_age_at_most_when_nothing_is_known(seconds: float) -> None:
     found = looks(Patience(0.2), seconds)
@@ -27,17 +34,32 @@ def test_result_waits_a_fifth_of_the_age_at_most_when_nothing_is_known(seconds: 
 def test_few_looks_find_it_soon_when_others_took_as_long(seconds: float) -> None:
     patience = Patience(0.2)
     first = looks(patience, seconds)
-    patience.took("a model", first[-1])
+    took(patience, first)
     for _ in range(20):
         found = looks(patience, seconds)
-        patience.took("a model", found[-1])
+        took(patience, found)
         assert found[-1] <= 1.15 * seconds
-    assert len(found) < len(first)
+    assert found[-1] <= 1.05 * seconds
+    # Pauses have a longest one, too.
+    assert len(found) <= 4 + seconds // 10 < len(first)
+
+
+def test_looks_spread_when_jobs_are_not_alike() -> None:
+    patience, chance = Patience(0.2), Random(1)
+    late, number = [], []
+    for _ in range(300):
+        seconds = chance.uniform(20, 40)
+        found = looks(patience, seconds)
+        took(patience, found)
+        late.append(found[-1] - seconds)
+        number.append(len(found))
+    assert fmean(late) < 3
+    assert fmean(number) < 6
 
 
 def test_pauses_grow_again_when_a_job_is_late() -> None:
     patience = Patience(0.2)
-    patience.took("a model", 2)
+    patience.took("a model", 1.9, 2)
     found = looks(patience, 60)
     assert len(found) < 30
     assert max(later - earlier for earlier, later in pairwise(found)) <= 10.001

@@ -1,0 +1,51 @@
+"""Results that come all at once are handled in turn."""
+
+from __future__ import annotations
+
+import asyncio
+
+from tasks_lib.providers import turns
+from tasks_lib.providers.turns import Turns
+
+
+def test_first_is_finished_first_when_many_come_at_once() -> None:
+    begun: list[int] = []
+    ended: list[int] = []
+
+    async def handle(places: Turns, index: int) -> None:
+        async with places.turn():
+            begun.append(index)
+            assert len(begun) - len(ended) <= turns.AT_ONCE
+            for _ in range(3):
+                await asyncio.sleep(0)
+            ended.append(index)
+
+    async def main() -> None:
+        places = Turns()
+        await asyncio.gather(*(handle(places, index) for index in range(50)))
+
+    asyncio.run(main())
+    assert begun == ended == list(range(50))
+
+
+def test_others_go_on_when_some_take_long() -> None:
+    async def main() -> None:
+        places = Turns()
+        end = asyncio.Event()
+
+        async def film() -> None:
+            async with places.turn():
+                await end.wait()
+
+        films = [asyncio.create_task(film()) for _ in range(3 * turns.AT_ONCE)]
+        async with asyncio.timeout(20 * turns.LONGEST_SECONDS):
+            for _ in range(2 * turns.AT_ONCE):
+                async with places.turn():
+                    pass
+        assert not any(task.done() for task in films)
+        end.set()
+        await asyncio.gather(*films)
+        # Whoever left a place in between does not leave a second one at the end.
+        assert places._places._value == turns.AT_ONCE
+
+    asyncio.run(main())
