@@ -12,10 +12,11 @@ from typing import Literal
 import av
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
-from tasks_lib.engines.base import IsCancelled, OnProgress, watched
+from tasks_lib.engines.base import Frame, IsCancelled, OnProgress, watched
 from tasks_lib.errors import EngineError, TaskValidationError
-from tasks_lib.media.video import Picture, Samples, count_packets, read_pictures, write_video
+from tasks_lib.media.video import Picture, Samples, count_packets, of_planes, planes, read_pictures, write_video
 
 Mode = Literal["independent", "chained"]
 
@@ -90,10 +91,20 @@ def _joined(parts: Sequence[Part], overlaps: Sequence[int], shared: Sequence[int
 
 
 def _mix(earlier: Picture, later: Picture, weight: float) -> Picture:
-    a, b = (
-        picture.to_ndarray(format="rgb24") if isinstance(picture, av.VideoFrame) else picture
-        for picture in (earlier, later)
-    )
+    if (
+        isinstance(earlier, av.VideoFrame)
+        and isinstance(later, av.VideoFrame)
+        and earlier.format.name == later.format.name == "gbrp"
+    ):
+        return of_planes([_blend(a, b, weight) for a, b in zip(planes(earlier), planes(later), strict=True)])
+    return _blend(_pixels(earlier), _pixels(later), weight)
+
+
+def _pixels(picture: Picture) -> Frame:
+    return np.asarray(picture.to_ndarray(format="rgb24"), np.uint8) if isinstance(picture, av.VideoFrame) else picture
+
+
+def _blend(a: NDArray[np.uint8], b: NDArray[np.uint8], weight: float) -> NDArray[np.uint8]:
     if a.shape != b.shape:
         raise EngineError(f"segments of the shapes {a.shape} and {b.shape} cannot be joined")
     return np.asarray(cv2.addWeighted(a, 1 - weight, b, weight, 0), np.uint8)

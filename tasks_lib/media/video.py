@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from fractions import Fraction
@@ -107,6 +107,18 @@ def read_pictures(path: Path) -> Iterator[av.VideoFrame]:
             yield frame if frame.format.name == "gbrp" else _as_video_frame(seen(frame, stream))
 
 
+def planes(picture: av.VideoFrame) -> list[NDArray[np.uint8]]:
+    """Green, blue and red of a decoded lossless picture, each H x W: its memory itself, not a copy."""
+    each = ((np.frombuffer(memoryview(plane), np.uint8), plane) for plane in picture.planes)
+    return [memory.reshape(-1, plane.line_size)[:, : plane.width] for memory, plane in each]
+
+
+def of_planes(gbr: Sequence[NDArray[np.uint8]]) -> av.VideoFrame:
+    """A picture of green, blue and red, each H x W, which it keeps and does not copy."""
+    height, width = gbr[0].shape
+    return av.VideoFrame.from_dlpack(tuple(gbr), "gbrp", width, height)
+
+
 def tail_frames(path: Path, n: int) -> list[Frame]:
     """The last n frames. Raises `TaskValidationError` if there are fewer."""
     tail = deque(read_frames(path), maxlen=n)
@@ -205,7 +217,7 @@ def _encode(
     stream.pix_fmt = pixels
     # PyAV's default cuts each picture into slices: they wait for one another, and compress worse.
     stream.codec_context.thread_type = "FRAME"
-    packer, converter = VideoReformatter(), VideoReformatter()
+    converter = VideoReformatter()
     voice = None if sound is None else _Sound(output, iter(sound))
     count = 0
     for count, frame in enumerate(frames, start=1):
@@ -219,11 +231,10 @@ def _encode(
         if pixels == "rgb24":
             frame = converter.reformat(frame, format=pixels)
         else:
-            if frame.format.name != "rgb24":
+            if frame.format.name == "gbrp":
                 # A decoder says where colours stand between pixels, and the scaler would put the film's there too: not
-                # where the film's tag says, which costs more than 1 dB. In fresh memory nothing is said.
-                packed = packer.reformat(frame, format="rgb24").to_ndarray()
-                frame = av.VideoFrame.from_numpy_buffer(packed, "rgb24")
+                # where the film's tag says, which costs more than 1 dB. Of bare planes nothing is said.
+                frame = of_planes(planes(frame))
             # Both the samples and the tags: a file that says one matrix and holds another shifts its colours.
             frame = converter.reformat(
                 frame,

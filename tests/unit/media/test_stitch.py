@@ -75,6 +75,22 @@ def test_film_is_as_true_from_segments_as_from_their_pictures(tmp_path: Path) ->
     assert truth(film) == pytest.approx(truth(direct), abs=0.2)
 
 
+def test_film_has_the_same_colours_when_its_pictures_come_from_files(tmp_path: Path) -> None:
+    rng = np.random.default_rng(4)
+    clips = [[rng.integers(0, 256, (54, 70, 3), np.uint8) for _ in range(7)] for _ in range(2)]
+    paths = [tmp_path / "0.mp4", tmp_path / "1.mp4"]
+    for path, clip in zip(paths, clips, strict=True):
+        write_video(path, clip, 16, lossless=True)
+    mixed = [Part(iter(clips[0]), 7), Part.of(paths[1])]
+    films = []
+    for parts in ([Part(iter(clip), 7) for clip in clips], mixed, [Part.of(path) for path in paths]):
+        film = tmp_path / "film.mp4"
+        stitch(parts, [3], film, 16, mode="chained", on_progress=lambda *_: None, cancelled=lambda: False)
+        films.append(list(read_frames(film)))
+    for film_frames in films[1:]:
+        assert min(psnr(a, b) for a, b in zip(films[0], film_frames, strict=True)) > 45
+
+
 def test_film_has_the_sum_of_what_was_asked_when_chained(tmp_path: Path) -> None:
     segments: list[list[float]] = [[10, 30, 50, 70, 90], [70, 90, 110, 130, 150, 170, 190], [180, 160, 140]]
     levels = join(tmp_path, segments, [2, 0], "chained")
