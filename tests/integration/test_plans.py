@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import statistics
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Engine
 
+from db import embedded
+from db.engine import create_engine
+from db.migrate import upgrade
 from tasks_lib import database
 from tests.benchmarks.claim import fill, measure
 from tests.races.sessions import claiming
@@ -62,16 +67,32 @@ def test_claim_reads_few_rows_by_its_index_when_fifty_thousand_are_pending(
         check_plans(claim_with_plans(connection, models=models))
 
 
+@pytest.fixture
+def another(database_url: str) -> Iterator[Engine]:
+    """A second tasks database, on the same server."""
+    name = f"{sa.make_url(database_url).database}_b"
+    url = embedded.ensure_database(database_url, name)
+    upgrade(url)
+    engine = create_engine(url)
+    yield engine
+    engine.dispose()
+    with database.get_engine().connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(sa.text(f'DROP DATABASE "{name}" WITH (FORCE)'))
+
+
 @LONG
-def test_claim_is_as_fast_as_in_an_empty_table_when_a_million_are_finished(database_url: str) -> None:
-    claims = 1_000
-    fill(finished=0, pending=4 * claims, users=10)
-    best_empty = max(measure(claims) for _ in range(3))
-    with database.transaction() as connection:
-        connection.execute(sa.text("TRUNCATE users CASCADE"))
+def test_claim_is_as_fast_as_in_an_empty_table_when_a_million_are_finished(another: Engine) -> None:
+    """In turns, on one server: its disk, its checkpoints and the machine's other load then meet both alike."""
+    claims, rounds = 250, 12
+    full = database.get_engine()
+    fill(finished=0, pending=2 * claims * rounds, users=10, engine=another)
     fill(finished=1_000_000, pending=50_000, users=10)
-    with database.get_engine().connect() as connection:
+    with full.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        # Else the server goes on for minutes to write what filling has left, and how far it is would be chance.
+        connection.execute(sa.text("CHECKPOINT"))
+    with full.connect() as connection:
         check_plans(claim_with_plans(connection))
-    best_full = max(measure(claims) for _ in range(3))
-    print(f"claims/s: empty {best_empty:.0f}, full {best_full:.0f}, ratio {best_full / best_empty:.2f}")
-    assert best_full >= 0.9 * best_empty
+    pairs = [(measure(claims, engine=another), measure(claims)) for _ in range(rounds)]
+    empty_rate, full_rate = (statistics.median(rates) for rates in zip(*pairs, strict=True))
+    print(f"claims/s: empty {empty_rate:.0f}, full {full_rate:.0f}, ratio {full_rate / empty_rate:.2f}")
+    assert full_rate >= 0.9 * empty_rate
