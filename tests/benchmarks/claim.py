@@ -101,7 +101,10 @@ def run(*, finished: int = 200_000, pending: int = 50_000, users: int = 10, clai
         "full, one user": _in_new_database(finished, pending, 1, claims),
         "full, warm models": _in_new_database(finished, pending, users, claims, ("model-1",)),
     }
-    return figures | {"ratio": figures["full"] / figures["empty"]}
+    figures["ratio"] = figures["full"] / figures["empty"]
+    for name, figure in figures.items():
+        print(f"{name:20} {figure:10.2f}")
+    return figures
 
 
 def _in_new_database(finished: int, pending: int, users: int, claims: int, models: tuple[str, ...] = ()) -> float:
@@ -131,5 +134,4 @@ def _use(url: str | None) -> None:
 
 
 if __name__ == "__main__":
-    for name, figure in run().items():
-        print(f"{name:20} {figure:10.2f}")
+    run()
