@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import sqlalchemy as sa
 import typer
@@ -18,12 +18,16 @@ from rich.text import Text
 from db.embedded import EmbeddedPostgresError
 from deployments import supervisor
 from deployments.status import platform_status
+from deployments.supervisor import PREFERRED_PORT
 from flows import fleet
 from tasks_lib.cli import Output, OutputOption
 from tasks_lib.errors import TaskError
 
 app = typer.Typer(no_args_is_help=True)
 
+Pool = Literal["gpu", "api"]
+STREAM_SECONDS = 5
+"""How long the gateway lets what it answers go on when it is asked to end."""
 MARKS = {"good": "[green]ok[/]", "note": "[yellow]note[/]", "wrong": "[red]wrong[/]"}
 
 
@@ -104,7 +108,39 @@ def gateway(
 
     from deployments.gateway import create_app
 
-    uvicorn.run(create_app(), host=host, port=port, log_level="warning", server_header=False)
+    # Streams of events may never end: without a bound, neither would a service that is asked to.
+    uvicorn.run(
+        create_app(),
+        host=host,
+        port=port,
+        log_level="warning",
+        server_header=False,
+        timeout_graceful_shutdown=STREAM_SECONDS,
+    )
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def worker(context: typer.Context, pool: Annotated[Pool, typer.Argument(help="gpu or api")]) -> None:
+    """Be the worker of a pool, in the foreground; on SIGTERM its flows finish or hand back what they hold.
+
+    Further options are those of `prefect worker start`, such as `--limit 1` and `--with-healthcheck`.
+    """
+    from deployments import foreground
+
+    with _no_traceback():
+        raise typer.Exit(foreground.work(pool, context.args))
+
+
+@app.command()
+def server(
+    host: Annotated[str, typer.Option(help="the address to listen on")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535)] = PREFERRED_PORT,
+) -> None:
+    """Be Prefect's server, in the foreground, on the database PREFECT_SERVER_DATABASE_CONNECTION_URL."""
+    from deployments import foreground
+
+    with _no_traceback():
+        foreground.serve(host, port)
 
 
 def _show(found: dict[str, Any], output: Output) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -83,14 +83,14 @@ def _environment(process: psutil.Process | None) -> dict[str, str]:
         return {}
 
 
-def drain(home: Path, seconds: float) -> None:
-    """Ask the flow runs of the platform of `home` to end, and give them `seconds` for it.
+def drain(find: Callable[[], Iterable[psutil.Process]], seconds: float) -> None:
+    """Ask the flow runs among the processes that `find` answers to end, and give them `seconds` for it.
 
     Their workers must not be asked before: a worker that ends kills the flow runs it hosts.
     """
     asked: set[psutil.Process] = set()
     deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline and (runs := {process for process in marked(home) if _is_flow_run(process)}):
+    while time.monotonic() < deadline and (runs := {process for process in find() if _is_flow_run(process)}):
         for process in runs - asked:
             _signal(process, signal.SIGTERM)
         asked |= runs

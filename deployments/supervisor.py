@@ -55,7 +55,7 @@ def up(home: Path | None = None, root: Path = PROJECT) -> RunState:
     home = resolve_home(home)
     log = home / "logs" / "supervisor.log"
     with locked(home / "up.lock"):
-        deadline = time.monotonic() + START_SECONDS + _drain_seconds()
+        deadline = time.monotonic() + START_SECONDS + drain_seconds()
         started = False
         while time.monotonic() < deadline:
             run = state(home)
@@ -85,13 +85,13 @@ def down(home: Path | None = None) -> None:
     (home / "run.json").unlink(missing_ok=True)
 
 
-def _drain_seconds() -> float:
+def drain_seconds() -> float:
     """For flow runs to finish or hand back what they hold; for what they do not there are leases."""
     return get_settings().drain_seconds + HAND_BACK_SECONDS
 
 
 def _stop_seconds() -> float:
-    return _drain_seconds() + WORKER_STOP_SECONDS + 2 * SERVER_STOP_SECONDS + embedded.STOP_SECONDS
+    return drain_seconds() + WORKER_STOP_SECONDS + 2 * SERVER_STOP_SECONDS + embedded.STOP_SECONDS
 
 
 def _supervisor(run: RunState, home: Path) -> psutil.Process | None:
@@ -197,7 +197,7 @@ class Supervisor:
         self._tell()
         # A SIGTERM can fall into the moment in which a sub-flow starts, and Prefect's handler is in place of ours.
         _guarded(leases.drain_workers)
-        processes.drain(self._home, _drain_seconds())
+        processes.drain(lambda: processes.marked(self._home), drain_seconds())
         workers = [psutil.Process(worker.pid) for worker in self._workers.values() if worker.pid]
         processes.end(workers, WORKER_STOP_SECONDS)
         if self._server and self._server.pid:
