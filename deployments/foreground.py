@@ -67,4 +67,5 @@ def serve(host: str, port: int) -> NoReturn:
     # Prefect copies its pages before it serves them, by default to where it is installed, which is often not writable.
     environment = {"PREFECT_SERVER_UI_STATIC_DIRECTORY": str(home / "prefect" / "ui")}
     environment |= platform_environment(home, PROJECT, api_url) | {SERVER_DATABASE: asyncpg_url(database)}
-    os.execve(sys.executable, [sys.executable, "-m", "deployments.server", str(listener.fileno())], environment)
+    command = [sys.executable, "-m", "deployments.server", str(listener.fileno())]
+    os.execve(command[0], command, environment)  # noqa: S606  there is nothing for a shell to do

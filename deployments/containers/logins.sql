@@ -13,8 +13,9 @@ CREATE ROLE unitask_gateway NOLOGIN;
 CREATE ROLE unitask_worker NOLOGIN;
 CREATE ROLE unitask_reader NOLOGIN;
 
--- Owns the tables: `unitask deploy` and operators at a shell.
-CREATE ROLE unitask LOGIN PASSWORD :'owner_password';
+-- Owns the tables: `unitask deploy` and operators at a shell. Not named like the schema `unitask`, which its search path
+-- would put before the tables.
+CREATE ROLE unitask_admin LOGIN PASSWORD :'owner_password';
 -- Maintenance and requests in the pool api. It ends the sessions of listeners that have stopped.
 CREATE ROLE unitask_operator LOGIN PASSWORD :'operator_password'
     IN ROLE unitask_owner, pg_read_all_stats, pg_signal_backend;
@@ -22,7 +23,7 @@ CREATE ROLE unitask_gateway_login LOGIN PASSWORD :'gateway_password' IN ROLE uni
 CREATE ROLE unitask_worker_login LOGIN PASSWORD :'worker_password' IN ROLE unitask_worker;
 CREATE ROLE prefect LOGIN PASSWORD :'prefect_password';
 
-CREATE DATABASE unitask OWNER unitask;
+CREATE DATABASE unitask OWNER unitask_admin;
 CREATE DATABASE prefect OWNER prefect;
 REVOKE CONNECT ON DATABASE unitask, prefect FROM PUBLIC;
 GRANT CONNECT ON DATABASE unitask TO unitask_owner, unitask_gateway, unitask_worker, unitask_reader;

