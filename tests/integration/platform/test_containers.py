@@ -7,7 +7,7 @@ import shlex
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import Any
 
@@ -89,10 +89,16 @@ def variables() -> Iterator[tuple[str, str]]:
     for service in compose()["services"].values():
         yield from service.get("environment", {}).items()
     for generated in kustomization()["configMapGenerator"]:
-        yield from (literal.split("=", 1) for literal in generated["literals"])
+        yield from assigned(generated["literals"])
     for name, rest in dockerfile():
         if name == "ENV":
-            yield from (pair.split("=", 1) for pair in shlex.split(rest))
+            yield from assigned(shlex.split(rest))
+
+
+def assigned(pairs: Sequence[str]) -> Iterator[tuple[str, str]]:
+    for pair in pairs:
+        name, _, value = pair.partition("=")
+        yield name, value
 
 
 @pytest.mark.parametrize("command", list(commands()), ids=shlex.join)
