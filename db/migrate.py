@@ -21,6 +21,13 @@ HERE = Path(__file__).parent
 ROLES = ("unitask_owner", "unitask_gateway", "unitask_worker", "unitask_reader")
 POLICIES = ("roles", "rows", "grants")
 """Files of db/sql/policies, in their order: rights go to roles that are there."""
+OUTSIDE = """
+SELECT set_config('search_path', coalesce(string_agg(quote_ident(s), ', '), 'public'), true)
+FROM unnest(current_schemas(false)) s WHERE s <> 'unitask'
+"""
+"""Tables never lie in the schema of the functions, which goes with all that is in it; for a login of that name Postgres
+would put it first.
+"""
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +39,7 @@ def upgrade(url: str) -> None:
         with engine.begin() as connection:
             # Two processes that start together would both create the first table.
             connection.execute(text("SELECT pg_advisory_xact_lock(hashtextextended('unitask.migrate', 0))"))
+            connection.execute(text(OUTSIDE))
             config = Config()
             config.set_main_option("script_location", str(HERE / "migrations"))
             config.attributes["connection"] = connection
@@ -45,6 +53,7 @@ def is_current(engine: Engine) -> bool:
     """Whether `upgrade` would find nothing to do."""
     newest = ScriptDirectory(str(HERE / "migrations")).get_current_head()
     with engine.connect() as connection:
+        connection.execute(text(OUTSIDE))
         if MigrationContext.configure(connection).get_current_revision() != newest:
             return False
         return _stored_digest(connection) == _digest(connection, _sources())

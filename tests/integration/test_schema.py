@@ -70,3 +70,29 @@ def test_no_function_takes_a_time_when_callers_have_clocks_of_their_own(owner: O
         # Seconds from now are what they take: those mean the same on every clock.
         takes_seconds = statement.bindparams(types=["double precision"])
         assert "claim_tasks" in connection.scalars(takes_seconds).all()
+
+
+def test_tables_lie_outside_the_schema_of_functions_when_the_login_has_its_name(database_url: str) -> None:
+    """Postgres makes tables in a schema of the login's name, if there is one; and that one is dropped now and then."""
+    url = sa.make_url(database_url)
+    name = f"{url.database}_named"
+    with database.get_engine().connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(sa.text("CREATE ROLE unitask LOGIN SUPERUSER"))
+        connection.execute(sa.text(f'CREATE DATABASE "{name}" OWNER unitask'))
+    named = url.set(username="unitask", database=name).render_as_string(False)
+    engine = create_engine(named)
+    try:
+        migrate.upgrade(named)
+        with engine.begin() as connection:
+            connection.execute(sa.text("COMMENT ON SCHEMA unitask IS 'of an older version'"))
+        assert not migrate.is_current(engine)
+        migrate.upgrade(named)
+        assert migrate.is_current(engine)
+        with engine.connect() as connection:
+            tables = connection.scalars(sa.text("SELECT schemaname FROM pg_tables WHERE tablename = 'tasks'")).all()
+        assert tables == ["public"]
+    finally:
+        engine.dispose()
+        with database.get_engine().connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.execute(sa.text(f'DROP DATABASE "{name}" WITH (FORCE)'))
+            connection.execute(sa.text("DROP ROLE unitask"))

@@ -243,9 +243,3 @@ def test_selector_finds_pods_when_it_is_used() -> None:
         for selector in (spec.get("selector"), spec.get("podSelector")):
             if selector:
                 assert found(selector.get("matchLabels", selector)), doc["metadata"]
-
-
-def test_manifest_is_valid_when_the_schema_of_kubernetes_reads_it() -> None:
-    validate = pytest.importorskip("kubernetes_validate")
-    for doc in manifests():
-        validate.validate(doc, "1.37", strict=True)
