@@ -26,7 +26,7 @@ from flows.runs import asked_to_cancel, asked_to_cancel_work, tag_this_task_run,
 from tasks_lib import database
 from tasks_lib.crashpoints import crashpoint
 from tasks_lib.errors import LeaseLostError, TaskError
-from tasks_lib.queue import ClaimedTask, Lease, Output, leases
+from tasks_lib.queue import ClaimedTask, Lease, Output, Progress, leases
 from tasks_lib.queue.listening import Bell
 from tasks_lib.queue.watching import Watcher
 from tasks_lib.queue.worker import RENEWAL, Execute, Report, Room, Worker
@@ -38,7 +38,6 @@ logger = logging.getLogger(__name__)
 LOOK_SECONDS = 3
 FLEET_SECONDS = 15
 LINK_TRIES = 20
-ROOM_SECONDS = 0.3
 RECENT = timedelta(minutes=10)
 
 _background: set[asyncio.Future[Any]] = set()
@@ -105,7 +104,13 @@ def as_task_runs(execute: Execute, shown: dict[UUID, Lease]) -> Execute:
 
     async def execute_and_show(task: ClaimedTask, reporter: Report) -> Output:
         # The work is an asyncio task of its own: to cancel the task run that shows it would crash that.
-        work = asyncio.ensure_future(execute(task, reporter))
+        begun = asyncio.Event()
+
+        def report(progress: Progress) -> None:
+            begun.set()
+            reporter(progress)
+
+        work = asyncio.ensure_future(execute(task, report))
 
         async def body() -> State[Any]:
             tag_this_task_run(task.task_type, f"project:{task.project_id}")
@@ -128,7 +133,9 @@ def as_task_runs(execute: Execute, shown: dict[UUID, Lease]) -> Execute:
         async def show() -> None:
             # A task for whose provider there is no room is claimed and handed back again and again: no run for that.
             if task.run_type == "api":
-                await asyncio.wait([work], timeout=ROOM_SECONDS)
+                first = asyncio.ensure_future(begun.wait())
+                await asyncio.wait([work, first], return_when=asyncio.FIRST_COMPLETED)
+                first.cancel()
             if not (work.done() and _lost_its_lease(work)):
                 await showing(return_state=True)  # type: ignore[misc]
 

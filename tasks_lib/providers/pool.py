@@ -149,6 +149,7 @@ class ProviderPool:
     ) -> _Fetched:
         """One job from its submission, or from where an earlier holder left it, to its file at `path`."""
         job = await self._begin(task, part, provider, work)
+        report(Progress(0, message=f"{provider}: submitting" if job.fresh else f"{provider}: going on"))
         if job.state == "unknown":
             raise unknown(job)
         began = time.monotonic() - job.age

@@ -86,7 +86,7 @@ OF_THE_SERVICE: dict[str, Words] = {"providers settle": lambda s: ["providers", 
 READS_TOKENS = {"token list"}
 """Shows prefixes and no secrets to whoever has a login to the database that may read them."""
 TOUCHES_NO_DATA = {"types list", "types show", "models", "provider-webhooks", "provider-sim"}
-OF_THE_MACHINE = {"up", "down", "deploy", "status", "gateway", "doctor"}
+OF_THE_MACHINE = {"up", "down", "deploy", "status", "gateway", "worker", "server", "doctor"}
 """Processes of the one who calls."""
 
 
