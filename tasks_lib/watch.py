@@ -152,7 +152,8 @@ async def _follow_async(place: _Place) -> AsyncIterator[Event]:
             if place.ended:
                 return
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(rung.wait(), place.pause)
+                async with asyncio.timeout(place.pause):
+                    await rung.wait()
             await asyncio.sleep(REST_SECONDS)
 
 

@@ -33,7 +33,8 @@ class Line:
         self._waiting.append(place)
         try:
             with suppress(TimeoutError):
-                await asyncio.wait_for(place.wait(), seconds)
+                async with asyncio.timeout(seconds):
+                    await place.wait()
         finally:
             with suppress(ValueError):
                 self._waiting.remove(place)

@@ -282,7 +282,8 @@ class ProviderPool:
                 # Jobs that nobody wants would run on, and be paid for.
                 logger.exception("looking for unwanted jobs failed in a way that nobody foresaw")
             try:
-                await asyncio.wait_for(self._sweep_now.wait(), SWEEP_SECONDS)
+                async with asyncio.timeout(SWEEP_SECONDS):
+                    await self._sweep_now.wait()
             except TimeoutError:
                 continue
             finally:

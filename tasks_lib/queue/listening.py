@@ -37,7 +37,9 @@ class Bell:
         """Wait for a ring of the word since the last wait, for `seconds` at the most."""
         event = self._event(word)
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(event.wait(), seconds)
+            # Not wait_for: before Python 3.12 it loses a cancellation that comes with the ring, and a worker lives on.
+            async with asyncio.timeout(seconds):
+                await event.wait()
         rang = event.is_set()
         event.clear()
         return rang
