@@ -103,13 +103,13 @@ def as_task_runs(execute: Execute, shown: dict[UUID, Lease]) -> Execute:
     """
 
     async def execute_and_show(task: ClaimedTask, reporter: Report) -> Output:
-        # The work is an asyncio task of its own: to cancel the task run that shows it would crash that.
         begun = asyncio.Event()
 
         def report(progress: Progress) -> None:
             begun.set()
             reporter(progress)
 
+        # The work is an asyncio task of its own: to cancel the task run that shows it would crash that.
         work = asyncio.ensure_future(execute(task, report))
 
         async def body() -> State[Any]:
