@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from prefect import flow
@@ -9,6 +10,7 @@ from prefect.client.schemas.objects import State
 
 from flows.worker import run_worker, use_login_of_workers
 from tasks_lib.providers.pool import ProviderPool
+from tasks_lib.queue.listening import Bell
 from tasks_lib.settings import get_settings
 
 
@@ -16,5 +18,6 @@ from tasks_lib.settings import get_settings
 async def api_worker() -> State[Any]:
     """Claim and run api tasks, and host orchestrators, until there have been none for a while."""
     use_login_of_workers()
-    async with ProviderPool() as pool:
-        return await run_worker("api", get_settings().api_slots, pool.execute, hosts=True, room=pool.room)
+    bell = Bell()
+    async with ProviderPool(slot_is_free=partial(bell.ring, "api")) as pool:
+        return await run_worker("api", get_settings().api_slots, pool.execute, hosts=True, room=pool.room, bell=bell)

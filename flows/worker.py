@@ -51,11 +51,12 @@ async def run_worker(
     hosts: bool = False,
     models: Callable[[], Sequence[str]] = tuple,
     room: Callable[[], Room] = Room,
+    bell: Bell | None = None,
 ) -> State[Any]:
     """Work as one worker of a pool until there is a reason to end; the state of the run says which."""
     await asyncio.to_thread(registry.check, database.get_engine())
     me = UUID(flow_run.id)
-    bell = Bell()
+    bell = bell or Bell()
     watcher = Watcher(bell)
     shown: dict[UUID, Lease] = {}
     async with get_client() as client:

@@ -12,12 +12,12 @@ import logging
 import random
 import tempfile
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self, TypeVar
 from uuid import UUID
 
 from tasks_lib import storage
@@ -42,6 +42,8 @@ from tasks_lib.types.registry import get_task_type
 
 logger = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 SWEEP_SECONDS = 5.0
 CANCEL_AGAIN_SECONDS = 15.0
 SWEPT_AT_ONCE = 20
@@ -51,6 +53,15 @@ LONGEST_FULL_SECONDS = 5.0
 WITH_WEBHOOKS = 4
 # A report costs a transaction: so many per cent further, or other words.
 WORTH_REPORTING = 1.0
+
+
+class _Ended(NamedTuple):
+    """A job that has succeeded at its provider, whose id of it is `job_id`."""
+
+    client: Client
+    job: Job
+    job_id: str
+    status: Status
 
 
 @dataclass(frozen=True)
@@ -66,9 +77,17 @@ class _Fetched:
 class ProviderPool:
     """Everything at providers, for one event loop. Use it as a context; a `Worker` of as many slots wants its `execute`
     and `room`.
+
+    A task leaves its slot when its jobs have ended, and `slot_is_free` is called: the next job runs at the provider
+    while a result is fetched, checked and stored.
     """
 
-    def __init__(self, settings: Settings | None = None, slots: int | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings | None = None,
+        slots: int | None = None,
+        slot_is_free: Callable[[], None] = lambda: None,
+    ) -> None:
         self._settings = settings or get_settings()
         self._limits = providers(self._settings)
         self._clients = Clients(self._settings)
@@ -82,7 +101,9 @@ class ProviderPool:
         self._turns = Turns()
         self._lines = Lines()
         self._slots = slots or self._settings.api_slots
+        self._slot_is_free = slot_is_free
         self._executing: set[UUID] = set()
+        self._finishing: set[UUID] = set()
         self._full: dict[str, float] = {}
         self._unfinished: set[asyncio.Future[Any]] = set()
 
@@ -109,24 +130,25 @@ class ProviderPool:
         """
         served = route(task.task_type, self._settings)
         works = served.works(task.params)
-        async with AsyncExitStack() as turn:
-            folder = turn.enter_context(tempfile.TemporaryDirectory(prefix="unitask-api-"))
-            paths = [Path(folder) / f"part_{i:03d}" for i in range(len(works))]
-            self._executing.add(task.id)
-            try:
-                fetched = await _together(
-                    [
-                        self._part(task, i, served.provider, work, path, report, turn)
-                        for i, (work, path) in enumerate(zip(works, paths, strict=True))
-                    ]
-                )
-            except BaseException:
-                # A task that was cancelled, or that failed, may have left something running.
-                self._sweep_now.set()
-                raise
-            finally:
-                self._executing.discard(task.id)
-            return await asyncio.to_thread(_keep, task, fetched, works[0].notes)
+        self._executing.add(task.id)
+        try:
+            ended = await _together([self._part(task, i, served.provider, w, report) for i, w in enumerate(works)])
+            self._finishing.add(task.id)
+            self._slot_is_free()
+            async with self._turns.turn():
+                with tempfile.TemporaryDirectory(prefix="unitask-api-") as folder:
+                    paths = [Path(folder) / f"part_{i:03d}" for i in range(len(works))]
+                    fetched = await _together(
+                        [self._fetch(task, part, path) for part, path in zip(ended, paths, strict=True)]
+                    )
+                    return await asyncio.to_thread(_keep, task, fetched, works[0].notes)
+        except BaseException:
+            # A task that was cancelled, or that failed, may have left something running.
+            self._sweep_now.set()
+            raise
+        finally:
+            self._executing.discard(task.id)
+            self._finishing.discard(task.id)
 
     def room(self) -> Room:
         """What a worker should claim. Types that had no room at their provider a moment ago are left out: whoever
@@ -134,20 +156,12 @@ class ProviderPool:
         """
         now = time.monotonic()
         full = [name for name, until in self._full.items() if until > now]
-        # Where there may be no room, no more at once than may stand in line: the others would be handed back.
-        return Room(full + self._lines.full_types(), self._lines.places())
+        # Where there may be no room, no more at once than may stand in line: the others would be handed back. No more
+        # results than slots pile up where they come faster than they are fetched.
+        return Room(full + self._lines.full_types(), self._lines.places(), min(len(self._finishing), self._slots))
 
-    async def _part(
-        self,
-        task: ClaimedTask,
-        part: int,
-        provider: str,
-        work: Work,
-        path: Path,
-        report: Report,
-        turn: AsyncExitStack,
-    ) -> _Fetched:
-        """One job from its submission, or from where an earlier holder left it, to its file at `path`."""
+    async def _part(self, task: ClaimedTask, part: int, provider: str, work: Work, report: Report) -> _Ended:
+        """One job from its submission, or from where an earlier holder left it, to its end at the provider."""
         job = await self._begin(task, part, provider, work)
         report(Progress(0, message=f"{provider}: submitting" if job.fresh else f"{provider}: going on"))
         if job.state == "unknown":
@@ -163,14 +177,17 @@ class ProviderPool:
                 # The way there is no part of the job's time.
                 began = time.monotonic()
             status = await self._wait(client, job, job_id, began, task, report)
+        await self._ended(task, job, status)
         if status.state != "succeeded":
-            await self._ended(task, job, status)
             raise ProviderError(
                 f"{job.provider}'s job {job_id} {status.state}: {status.error or 'it gave no reason'}",
                 retryable=status.retryable,
             )
-        await self._ended(task, job, status)
-        await turn.enter_async_context(self._turns.turn())
+        return _Ended(client, job, job_id, status)
+
+    async def _fetch(self, task: ClaimedTask, ended: _Ended, path: Path) -> _Fetched:
+        """The result of a job, at `path` and checked."""
+        client, job, job_id, status = ended
         try:
             await self._downloads.fetch(files.result_url(status.output), path)
             content_type = get_task_type(task.task_type).content_type
@@ -202,7 +219,11 @@ class ProviderPool:
             seconds = min(job.wait, until - time.monotonic())
             line = self._lines.of(job.account, limits.concurrency)
             # The last free slot is left to whoever has room elsewhere.
-            if seconds > 0 and len(self._executing) < self._slots and await line.stand(task.task_type, seconds):
+            if (
+                seconds > 0
+                and len(self._executing) - len(self._finishing) < self._slots
+                and await line.stand(task.task_type, seconds)
+            ):
                 continue
             self._executing.discard(task.id)
             if job.account == provider and line.places > 0:
@@ -323,7 +344,7 @@ class ProviderPool:
         self._sweep_now.set()
 
 
-async def _together(parts: Sequence[Coroutine[Any, Any, _Fetched]]) -> list[_Fetched]:
+async def _together(parts: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
     """All of them at once; the first that fails stops the others."""
     running = [asyncio.ensure_future(part) for part in parts]
     try:

@@ -34,10 +34,13 @@ STOP_SECONDS = 2.0
 
 
 class Room(NamedTuple):
-    """Task types that cannot be taken now, and how many tasks to claim at once; None for as many as there are slots."""
+    """Task types that cannot be taken now, how many tasks to claim at once (None: as many as there are free slots), and
+    how many of those held are nearly done and hold no slot any more.
+    """
 
     without: Sequence[str] = ()
     at_once: int | None = None
+    finishing: int = 0
 
 
 Report = Callable[[Progress], None]
@@ -125,8 +128,8 @@ class Worker:
 
     async def _claim(self) -> int:
         found = 0
-        if free := self.slots - len(self._held):
-            room = self.room()
+        room = self.room()
+        if (free := self.slots + room.finishing - len(self._held)) > 0:
             found += await self._take(min(free, room.at_once or free), self._held, self._work, without=room.without)
         if self.host is not None:
             found += await self._take(HOSTED_AT_ONCE, self._hosted, self._host_one, hosted=True)

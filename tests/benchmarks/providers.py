@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import httpx2
@@ -80,8 +81,9 @@ def platform(url: str) -> Iterator[None]:
 
 async def _work(slots: int) -> tuple[float, float]:
     """Seconds from the first claim to the last completion, and seconds of this process's CPU."""
-    async with ProviderPool(slots=slots) as pool:
-        worker = Worker("api", "api-bench", slots, pool.execute, Bell(), room=pool.room)
+    bell = Bell()
+    async with ProviderPool(slots=slots, slot_is_free=partial(bell.ring, "api")) as pool:
+        worker = Worker("api", "api-bench", slots, pool.execute, bell, room=pool.room)
         began, cpu = time.monotonic(), time.process_time()
         running = asyncio.create_task(worker.run())
         while worker.done < TASKS or _unfinished():  # noqa: ASYNC110

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -66,7 +67,7 @@ def create(owner: Owner, provider: str, **params: Any) -> UUID:
 async def working(slots: int = 8, host: Host | None = None) -> AsyncIterator[ProviderPool]:
     """An api worker at work; it is drained at the end."""
     bell = Bell()
-    async with ProviderPool(slots=slots) as pool:
+    async with ProviderPool(slots=slots, slot_is_free=partial(bell.ring, "api")) as pool:
         worker = Worker("api", f"api-{uuid4()}", slots, pool.execute, bell, host, room=pool.room)
         running = asyncio.create_task(worker.run())
         try:

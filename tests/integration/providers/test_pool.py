@@ -197,6 +197,23 @@ def test_quick_provider_serves_when_hundreds_wait_for_a_slow_one(
     assert claims < 200, "the worker was busy with what it could not do"
 
 
+def test_next_job_runs_when_a_result_is_still_fetched(sim: Simulator, owner: Owner) -> None:
+    sim.fault("file", "slow_body", times=2, seconds=600, prompt="large")
+    large = [create(owner, "fal", prompt="large") for _ in range(2)]
+    last = create(owner, "fal", prompt="small")
+
+    async def main() -> None:
+        async with working(slots=1) as pool:
+            await until(lambda: {get_task(task_id).status for task_id in large} == {"Processing"})
+            await until(lambda: [job["state"] for job in job_rows()] == ["succeeded"] * 2)
+            assert pool.room().finishing == 1, "no more results than slots pile up"
+            assert get_task(last).status == "Pending"
+
+    asyncio.run(main())
+    assert {get_task(task_id).status for task_id in large} == {"Pending"}, "drained, and handed back"
+    assert len(sim.jobs) == 2
+
+
 def test_orchestrator_is_hosted_when_its_user_and_the_worker_are_at_their_bounds(
     sim: Simulator, owner: Owner, monkeypatch: pytest.MonkeyPatch
 ) -> None:

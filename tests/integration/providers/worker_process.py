@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from functools import partial
 
 from tasks_lib.creation import plant_children
 from tasks_lib.providers.pool import ProviderPool
@@ -24,7 +25,7 @@ async def work() -> None:
         await asyncio.gather(*(watcher.ended(child.id) for child in await asyncio.to_thread(children_of, task.id)))
         await watcher.ended(task.id)
 
-    async with ProviderPool() as pool:
+    async with ProviderPool(slot_is_free=partial(bell.ring, "api")) as pool:
         worker = Worker("api", f"api-{os.getpid()}", get_settings().api_slots, pool.execute, bell, host, room=pool.room)
         await asyncio.gather(bell.listen(), watcher.run(), worker.run())
 
