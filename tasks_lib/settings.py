@@ -127,7 +127,7 @@ class Settings(BaseSettings):
     """Tasks that one gpu worker runs at once."""
 
     api_slots: Annotated[int, Field(ge=1)] = 16
-    """API tasks that one api worker runs at once; orchestrators wait outside this bound."""
+    """API tasks that one api worker has at providers at once; orchestrators wait outside this bound."""
 
     gpu_workers: Annotated[int, Field(ge=0)] = 1
     """At most so many gpu worker flows are kept running for the backlog."""

@@ -13,9 +13,8 @@ LONGEST_SECONDS = 0.25
 class Turns:
     """A few places for work that is short as a rule.
 
-    Fifty results that share the processor are all ready at the end; in turn, the first is ready at once, and its slot
-    has its next job running meanwhile. Work that takes longer, as the download of a film, leaves its place to the next
-    and goes on beside it.
+    Fifty results that share the processor are all ready at the end; in turn, the first is ready at once. Work that
+    takes longer, as the download of a film, leaves its place to the next and goes on beside it.
     """
 
     def __init__(self) -> None:
