@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import sqlalchemy as sa
 from xdist.scheduler import LoadScopeScheduling
@@ -116,6 +117,14 @@ class Owner:
     user_id: uuid.UUID
     project_id: uuid.UUID
     token: str
+
+
+def answers(url: str) -> bool:
+    """Whether something answers well at an address."""
+    try:
+        return httpx.get(url).is_success
+    except httpx.TransportError:
+        return False
 
 
 def make_owner(name: str = "somebody") -> Owner:

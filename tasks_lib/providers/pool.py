@@ -133,6 +133,7 @@ class ProviderPool:
         self._executing.add(task.id)
         try:
             ended = await _together([self._part(task, i, served.provider, w, report) for i, w in enumerate(works)])
+            self._executing.discard(task.id)
             self._finishing.add(task.id)
             self._slot_is_free()
             async with self._turns.turn():
@@ -219,11 +220,7 @@ class ProviderPool:
             seconds = min(job.wait, until - time.monotonic())
             line = self._lines.of(job.account, limits.concurrency)
             # The last free slot is left to whoever has room elsewhere.
-            if (
-                seconds > 0
-                and len(self._executing) - len(self._finishing) < self._slots
-                and await line.stand(task.task_type, seconds)
-            ):
+            if seconds > 0 and len(self._executing) < self._slots and await line.stand(task.task_type, seconds):
                 continue
             self._executing.discard(task.id)
             if job.account == provider and line.places > 0:

@@ -13,7 +13,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from uuid import UUID
 
-import httpx
 import pytest
 import sqlalchemy as sa
 from PIL import Image
@@ -22,7 +21,7 @@ from db import embedded, tables
 from flows import fleet
 from tasks_lib import create_travel_between_images_task, database, get_task, upload_media
 from tasks_lib.settings import get_settings
-from tests.conftest import Owner, forget_engine, make_owner
+from tests.conftest import Owner, answers, forget_engine, make_owner
 
 UNITASK = [sys.executable, "-c", "from tasks_lib.cli import main; main()"]
 DRAIN_SECONDS = 1
@@ -87,13 +86,6 @@ def platform(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[
         get_settings.cache_clear()
         yield processes, owner
     get_settings.cache_clear()
-
-
-def answers(url: str) -> bool:
-    try:
-        return httpx.get(url).is_success
-    except httpx.TransportError:
-        return False
 
 
 def travel(owner: Owner, folder: Path, size: int, frames: int) -> UUID:

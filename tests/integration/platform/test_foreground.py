@@ -17,7 +17,7 @@ import pytest
 
 from deployments import cli, processes
 from tasks_lib import create_task
-from tests.conftest import Owner
+from tests.conftest import Owner, answers
 
 PARAMS = {"image_urls": ["https://example.com/0.jpg"], "base_prompts": ["a walk"], "segment_frames": 9}
 UNITASK = [sys.executable, "-c", "from tasks_lib.cli import main; main()"]
@@ -40,13 +40,6 @@ def gateway() -> Iterator[tuple[subprocess.Popen[bytes], str]]:
             process.kill()
 
 
-def answers(url: str) -> bool:
-    try:
-        return httpx.get(url).is_success
-    except httpx.TransportError:
-        return False
-
-
 def test_gateway_ends_when_a_stream_is_open(owner: Owner) -> None:
     create_task("travel_orchestrator", PARAMS, project_id=owner.project_id)
     headers = {"Authorization": f"Bearer {owner.token}"}
@@ -55,7 +48,7 @@ def test_gateway_ends_when_a_stream_is_open(owner: Owner) -> None:
         with httpx.stream("GET", stream, headers=headers, timeout=60) as response:
             next(response.iter_raw())
             process.send_signal(signal.SIGTERM)
-            process.wait(cli.STREAM_SECONDS + 10)
+            assert process.wait(cli.STREAM_SECONDS + 10) == -signal.SIGTERM
 
 
 @pytest.mark.parametrize(("command", "variable"), [(["worker", "gpu"], "PREFECT_API_URL"), (["server"], "DATABASE")])
