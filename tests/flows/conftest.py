@@ -17,6 +17,7 @@ from typing import Any
 from uuid import UUID
 
 import httpx
+import numpy as np
 import psutil
 import pytest
 import sqlalchemy as sa
@@ -101,23 +102,31 @@ class Platform:
             )
 
     def images(self, count: int, size: int = 64) -> list[str]:
-        """Uploaded pictures: gradients that turn a little from one to the next."""
+        """Uploaded pictures: gradients, which do not show one scene, so that a quick cross-fade lies between them."""
+        return self._turned(Image.linear_gradient("L"), 20, count, size)
+
+    def views(self, count: int, size: int) -> list[str]:
+        """Uploaded pictures of one scene: what lies between them takes a third of a second a frame at 2048."""
+        spots = np.random.default_rng(0).integers(0, 256, (32, 32), np.uint8)
+        return self._turned(Image.fromarray(spots).resize((size, size)), 3, count, size)
+
+    def _turned(self, picture: Image.Image, degrees: float, count: int, size: int) -> list[str]:
         references = []
         for i in range(count):
-            path = self.folder / f"{count}-{size}-{i}.png"
-            Image.linear_gradient("L").rotate(20 * i).resize((size, size)).convert("RGB").save(path)
+            path = self.folder / f"{degrees}-{count}-{size}-{i}.png"
+            picture.rotate(degrees * i).resize((size, size)).convert("RGB").save(path)
             references.append(upload_media(path, project_id=self.owner.project_id))
         return references
 
-    def create(self, count: int = 4, size: int = 64, **params: Any) -> UUID:
+    def create(self, count: int = 4, size: int = 64, *, slow: bool = False, **params: Any) -> UUID:
         """A travel through `count` small pictures."""
-        return create_travel_between_images_task(self.request(count, size, **params)).task_id
+        return create_travel_between_images_task(self.request(count, size, slow=slow, **params)).task_id
 
-    def request(self, count: int = 4, size: int = 64, **params: Any) -> dict[str, Any]:
+    def request(self, count: int = 4, size: int = 64, *, slow: bool = False, **params: Any) -> dict[str, Any]:
         """What such a travel asks for."""
         return {
             "project_id": str(self.owner.project_id),
-            "image_urls": self.images(count, size),
+            "image_urls": self.views(count, size) if slow else self.images(count, size),
             "base_prompts": ["turning"],
             "segment_frames": 5,
             "resolution": f"{size}x{size}",

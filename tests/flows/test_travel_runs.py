@@ -82,7 +82,7 @@ def test_run_fails_with_the_reason_when_an_image_is_broken(platform: Platform) -
 
 
 def test_row_is_cancelled_when_its_run_is_cancelled_in_the_ui(platform: Platform) -> None:
-    task_id = platform.create(4, 2048, segment_frames=81)
+    task_id = platform.create(4, 1024, slow=True, segment_frames=81)
     run_id = until(lambda: get_task(task_id).flow_run_id, what="the run of the travel")
     platform.post(f"/flow_runs/{run_id}/set_state", {"state": {"type": "CANCELLING"}})
     task = wait_for_task(task_id, timeout=30)
@@ -93,7 +93,7 @@ def test_row_is_cancelled_when_its_run_is_cancelled_in_the_ui(platform: Platform
 
 def test_one_segment_is_cancelled_when_its_task_run_is_cancelled_in_the_ui(platform: Platform) -> None:
     """The run of the work itself: its travel fails for it, and says why."""
-    task_id = platform.create(3, 2048, segment_frames=81)
+    task_id = platform.create(2, 2048, slow=True, segment_frames=81)
     segment = until(
         lambda: next((t for t in list_tasks(parent_task_id=task_id) if t.status == "Processing"), None), what="a start"
     )
