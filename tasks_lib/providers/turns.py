@@ -6,26 +6,26 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
 
-AT_ONCE = 4
-LONGEST_SECONDS = 0.25
+LONGEST_SECONDS = 0.1
 
 
 class Turns:
-    """A few places for work that is short as a rule.
+    """One place for work that is short as a rule.
 
-    Fifty results that share the processor are all ready at the end; in turn, the first is ready at once. Work that
-    takes longer, as the download of a film, leaves its place to the next and goes on beside it.
+    Fifty results that share the processor are all ready at the end; in turn, the first is ready at once, and meanwhile
+    the next jobs begin. Work that takes longer, as the download of a film, leaves its place to the next and goes on
+    beside it: ten a second may begin.
     """
 
     def __init__(self) -> None:
-        self._places = asyncio.Semaphore(AT_ONCE)
+        self._place = asyncio.Lock()
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
-        """Wait for a place, and hold it for the block or for a moment, whichever is shorter."""
-        await self._places.acquire()
-        with ExitStack() as place:
-            place.callback(self._places.release)
-            leaving = asyncio.get_running_loop().call_later(LONGEST_SECONDS, place.close)
-            place.callback(leaving.cancel)
+        """Wait for the place, and hold it for the block or for a moment, whichever is shorter."""
+        await self._place.acquire()
+        with ExitStack() as held:
+            held.callback(self._place.release)
+            leaving = asyncio.get_running_loop().call_later(LONGEST_SECONDS, held.close)
+            held.callback(leaving.cancel)
             yield
