@@ -102,21 +102,26 @@ class Platform:
             )
 
     def images(self, count: int, size: int = 64) -> list[str]:
-        """Uploaded pictures: gradients, which do not show one scene, so that a quick cross-fade lies between them."""
-        return self._turned(Image.linear_gradient("L"), 20, count, size)
+        """Uploaded pictures, which do not show one scene: a quick cross-fade lies between them."""
+        return self._upload(self.pictures(count, size))
 
     def views(self, count: int, size: int) -> list[str]:
         """Uploaded pictures of one scene: what lies between them takes a third of a second a frame at 2048."""
         spots = np.random.default_rng(0).integers(0, 256, (32, 32), np.uint8)
-        return self._turned(Image.fromarray(spots).resize((size, size)), 3, count, size)
+        return self._upload(self._turned("views", Image.fromarray(spots).resize((size, size)), 3, count, size))
 
-    def _turned(self, picture: Image.Image, degrees: float, count: int, size: int) -> list[str]:
-        references = []
-        for i in range(count):
-            path = self.folder / f"{degrees}-{count}-{size}-{i}.png"
+    def pictures(self, count: int, size: int = 64) -> list[Path]:
+        """Files of gradients that turn a little from one to the next."""
+        return self._turned("gradients", Image.linear_gradient("L"), 20, count, size)
+
+    def _turned(self, name: str, picture: Image.Image, degrees: float, count: int, size: int) -> list[Path]:
+        paths = [self.folder / f"{name}-{count}-{size}-{i}.png" for i in range(count)]
+        for i, path in enumerate(paths):
             picture.rotate(degrees * i).resize((size, size)).convert("RGB").save(path)
-            references.append(upload_media(path, project_id=self.owner.project_id))
-        return references
+        return paths
+
+    def _upload(self, paths: list[Path]) -> list[str]:
+        return [upload_media(path, project_id=self.owner.project_id) for path in paths]
 
     def create(self, count: int = 4, size: int = 64, *, slow: bool = False, **params: Any) -> UUID:
         """A travel through `count` small pictures."""

@@ -36,8 +36,7 @@ def answer(*arguments: str) -> Any:
 
 
 def test_task_is_created_watched_and_shown_when_its_files_are_given(platform: Platform) -> None:
-    platform.images(2)
-    files = [f"image_urls={platform.folder / f'2-64-{i}.png'}" for i in range(2)]
+    files = [f"image_urls={path}" for path in platform.pictures(2)]
     created = answer(
         "create", "travel_orchestrator", "--file", files[0], "--file", files[1],
         "--set", 'base_prompts=["turning"]', "--set", "segment_frames=5", "--set", "resolution=64x64",
