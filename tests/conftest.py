@@ -94,10 +94,6 @@ def database_url(server_url: str, template: str, monkeypatch: pytest.MonkeyPatch
     get_settings.cache_clear()
     forget_engine()
     yield url
-    # A wake-up that is still on its way would take a connection from the pool while it is closed.
-    for thread in threading.enumerate():
-        if isinstance(thread, threading.Timer):
-            thread.join()
     forget_engine()
     get_settings.cache_clear()
     _execute(server_url, f'DROP DATABASE "{name}" WITH (FORCE)')
@@ -105,6 +101,10 @@ def database_url(server_url: str, template: str, monkeypatch: pytest.MonkeyPatch
 
 def forget_engine() -> None:
     """Close this process's pool, if there is one: a pool that is only dropped leaves its connections open."""
+    # A wake-up that is still on its way would take a connection from the pool while it is closed.
+    for thread in threading.enumerate():
+        if isinstance(thread, threading.Timer):
+            thread.join()
     if database.get_engine.cache_info().currsize:
         database.get_engine().dispose()
     database.get_engine.cache_clear()
