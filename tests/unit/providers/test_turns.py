@@ -43,10 +43,10 @@ def test_others_go_on_when_some_take_long() -> None:
                 async with places.turn():
                     pass
         assert not any(task.done() for task in films)
-        end.set()
-        await asyncio.gather(*films)
-        # Whoever left the place in between does not take it from another at the end.
         async with places.turn():
+            end.set()
+            await asyncio.gather(*films)
+            # Whoever left the place in between does not take it from another at the end.
             assert places._place.locked()
 
     asyncio.run(main())
