@@ -38,6 +38,8 @@ def test_others_go_on_when_some_take_long() -> None:
                 await end.wait()
 
         films = [asyncio.create_task(film()) for _ in range(3)]
+        # They are in line before the others.
+        await asyncio.sleep(0)
         async with asyncio.timeout(20 * turns.LONGEST_SECONDS):
             for _ in range(2):
                 async with places.turn():
