@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-PART_OF_AGE = 0.2
+PART_OF_AGE = 0.1
 """Of a job that nothing is known about, no result waits longer than this part of its age."""
 LOOKS_WHEN_DUE = 4
 FINEST = 0.02
@@ -20,6 +20,16 @@ class _Usual:
     seconds: float
     spread: float
 
+    @property
+    def around(self) -> float:
+        """How far from the mean a job may end at any moment."""
+        return max(self.spread, FINEST * self.seconds)
+
+    @property
+    def due(self) -> float:
+        """The age from which on a job is looked at."""
+        return self.seconds - self.around
+
 
 class Patience:
     """What one worker has learned of how long jobs take, model by model. Seconds throughout.
@@ -32,7 +42,14 @@ class Patience:
         self._usual: dict[str, _Usual] = {}
 
     def took(self, model: str, running: float, done: float) -> None:
-        """A job of a model was seen running at one age and done at another: it took something in between."""
+        """A job of a model was last seen running at one age, 0 if never, and done at another: it took something in
+        between.
+        """
+        if not running and (usual := self._usual.get(model)):
+            # It was not looked at before it was due: that it was done by then does not mean that it was so for long.
+            # Where all are, each step towards an earlier look is longer than the last.
+            early = usual.due - 2 * usual.around
+            running = early if 0 < early < done else 0
         seconds, unsure = (running + done) / 2, (done - running) / 2
         before = self._usual.get(model, _Usual(seconds, unsure))
         off = max(abs(seconds - before.seconds), unsure)
@@ -43,10 +60,8 @@ class Patience:
     def pause(self, model: str, age: float) -> float:
         """How long to wait with the next look at a job of that age."""
         if (usual := self._usual.get(model)) is not None:
-            around = max(usual.spread, FINEST * usual.seconds)
-            due = usual.seconds - around
-            if age < due:
-                return min(max(due - age, self._shortest), MOST_GROWTH * self._shortest)
-            if age < usual.seconds + around:
-                return max(2 * around / LOOKS_WHEN_DUE, self._shortest / LOOKS_WHEN_DUE)
+            if age < usual.due:
+                return min(max(usual.due - age, self._shortest), MOST_GROWTH * self._shortest)
+            if age < usual.seconds + usual.around:
+                return max(2 * usual.around / LOOKS_WHEN_DUE, self._shortest / LOOKS_WHEN_DUE)
         return min(max(PART_OF_AGE * age, self._shortest), MOST_GROWTH * self._shortest)
