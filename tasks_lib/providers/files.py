@@ -18,7 +18,7 @@ from tasks_lib.media.images import load_image, probe_image
 from tasks_lib.media.video import check_length, probe
 from tasks_lib.providers.base import Work
 from tasks_lib.providers.clients import Client
-from tasks_lib.providers.http import ResultGone
+from tasks_lib.providers.network import ResultGone
 from tasks_lib.settings import get_settings
 
 SIGNED_SECONDS = 3600

@@ -10,9 +10,8 @@ import asyncio
 import email.utils
 import json
 import random
-import socket
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -23,15 +22,14 @@ import httpx2
 from pydantic import SecretStr
 
 from tasks_lib.errors import ProviderError, RateLimitError
-from tasks_lib.media.download import is_public
+from tasks_lib.providers.network import Network, PublicOnly, ResultGone
 from tasks_lib.settings import Settings, get_settings
 
 TRIES = 4
 ANSWER_BYTES = 16 << 20
 LONGEST_PAUSE = 3600.0
-# Each call looks at every idle connection, a tenth of the worker's time at a provider without TLS; a new one would cost
-# a handshake, which is more.
-IDLE_CONNECTIONS = 16
+# As many as jobs are looked at or submitted at once; a new one costs a handshake.
+IDLE_CONNECTIONS = 64
 # The server turned the request away before doing anything with it.
 TURNED_AWAY = (429, 503)
 
@@ -73,6 +71,8 @@ class Http:
             # A redirect would carry the key to wherever it points.
             follow_redirects=False,
         )
+        # In place of a transport of our own, beside which the environment's proxies would not be used.
+        self._client._transport._pool._network_backend = Network()  # type: ignore[attr-defined]
         self._name = urlsplit(base_url).netloc
         self._key = key
 
@@ -187,7 +187,7 @@ class Downloads:
         # The check sits where connections are opened, so redirects and names that change their address pass it too.
         transport._pool = httpcore2.AsyncConnectionPool(
             ssl_context=httpx2.create_ssl_context(),
-            network_backend=_PublicOnly(allow_private=self._settings.allow_private_urls),
+            network_backend=PublicOnly(allow_private=self._settings.allow_private_urls),
             max_connections=50,
             max_keepalive_connections=IDLE_CONNECTIONS,
         )
@@ -235,35 +235,3 @@ class Downloads:
                     file.write(chunk)
                     if file.tell() > self._settings.download_bytes:
                         raise ResultGone(f"the result has more than {self._settings.download_bytes} bytes")
-
-
-class ResultGone(ProviderError):  # noqa: N818 - the name of an outcome
-    """The job succeeded, and its result can never be had."""
-
-
-class _PublicOnly(httpcore2.AnyIOBackend):
-    """Opens connections to public addresses only, unless private ones are allowed."""
-
-    def __init__(self, *, allow_private: bool) -> None:
-        self._allow_private = allow_private
-
-    async def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,  # noqa: ASYNC109  the signature is httpcore2's
-        local_address: str | None = None,
-        socket_options: Iterable[Any] | None = None,
-    ) -> httpcore2.AsyncNetworkStream:
-        try:
-            found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        except socket.gaierror as error:
-            raise httpcore2.ConnectError(f"no address for {host}: {error.strerror}") from None
-        addresses = [str(entry[4][0]) for entry in found]
-        if not self._allow_private and not all(map(is_public, addresses)):
-            raise ResultGone(
-                f"the result lies at `{host}`, which is not a public address; "
-                "UNITASK_ALLOW_PRIVATE_URLS=true allows private ones"
-            )
-        # To the very address that was checked: a second look-up could answer another one.
-        return await super().connect_tcp(addresses[0], port, timeout, local_address, socket_options)

@@ -12,8 +12,8 @@ import logging
 import random
 import tempfile
 import time
-from collections.abc import Callable, Coroutine, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -28,9 +28,10 @@ from tasks_lib.media.video import probe
 from tasks_lib.providers import files, jobs
 from tasks_lib.providers.base import Status, Work
 from tasks_lib.providers.clients import Client, Clients
-from tasks_lib.providers.http import Downloads, ResultGone
+from tasks_lib.providers.http import Downloads
 from tasks_lib.providers.jobs import Full, Job, JobBell, Unwanted, persist
 from tasks_lib.providers.lines import Lines
+from tasks_lib.providers.network import ResultGone
 from tasks_lib.providers.patience import Patience
 from tasks_lib.providers.routing import providers, route
 from tasks_lib.providers.submission import Submission, unknown
@@ -108,6 +109,7 @@ class ProviderPool:
         self._unfinished: set[asyncio.Future[Any]] = set()
 
     async def __aenter__(self) -> Self:
+        self._folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="unitask-api-")))
         for context in (self._clients, self._downloads):
             await self._stack.enter_async_context(context)
         self._helpers.append(asyncio.create_task(self._sweep_for_ever()))
@@ -137,8 +139,8 @@ class ProviderPool:
             self._finishing.add(task.id)
             self._slot_is_free()
             async with self._turns.turn():
-                with tempfile.TemporaryDirectory(prefix="unitask-api-") as folder:
-                    paths = [Path(folder) / f"part_{i:03d}" for i in range(len(works))]
+                with self._files(task) as name:
+                    paths = [self._folder / f"{name}_{i:03d}" for i in range(len(works))]
                     fetched = await _together(
                         [self._fetch(task, part, path) for part, path in zip(ended, paths, strict=True)]
                     )
@@ -200,6 +202,19 @@ class ProviderPool:
             status = await self._late_cost(client, job, job_id, status)
         told = {"name": job.provider, "model": job.model, "job_id": job_id, "seconds": status.seconds}
         return _Fetched(path, suffix, facts, told)
+
+    @contextmanager
+    def _files(self, task: ClaimedTask) -> Iterator[str]:
+        """How the names of a task's passing files begin; they are gone after the block.
+
+        All lie in one folder: to make a file takes ext4 the longer, the more files and folders were just deleted.
+        """
+        name = f"{task.id}_{task.lease_id}"
+        try:
+            yield name
+        finally:
+            for file in self._folder.glob(f"{name}*"):
+                file.unlink(missing_ok=True)
 
     async def _begin(self, task: ClaimedTask, part: int, provider: str, work: Work) -> Job:
         """The job of a part, at once or after a moment in line. Raises `LeaseLostError` when there is no room soon."""
@@ -268,7 +283,8 @@ class ProviderPool:
                 running = asked if status.state == "running" else running
             spent = time.monotonic() - began
             if status.state == "succeeded" and job.fresh:
-                self._patience.took(job.model, running, spent)
+                # The way of the answer is no part of the job's time.
+                self._patience.took(job.model, running, asked)
             if status.state != "running":
                 return status
             if spent > limit:
@@ -357,7 +373,7 @@ def _keep(task: ClaimedTask, parts: list[_Fetched], notes: tuple[str, ...]) -> O
     content_type = get_task_type(task.task_type).content_type
     path, suffix, facts = parts[0].path, parts[0].suffix, parts[0].facts
     if len(parts) > 1:
-        path = path.with_name("film.mp4")
+        path = path.with_suffix(".film.mp4")
         stitch(
             [Part.of(part.path) for part in parts],
             [0] * (len(parts) - 1),
@@ -373,7 +389,7 @@ def _keep(task: ClaimedTask, parts: list[_Fetched], notes: tuple[str, ...]) -> O
     shown = {}
     if content_type == "video":
         shown["poster"] = storage.output_key(task.project_id, task.id, task.lease_id, "poster.jpg")
-        storage.put(save_poster(path, path.with_name("poster.jpg")), shown["poster"])
+        storage.put(save_poster(path, path.with_suffix(".jpg")), shown["poster"])
     provenance = {
         "engine": parts[0].told["name"],
         "method": "external",

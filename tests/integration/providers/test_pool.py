@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import tempfile
 from pathlib import Path
 from uuid import UUID
 
@@ -62,6 +63,29 @@ def test_parts_become_one_film_when_a_turbo_travel_has_several_pairs(
     assert sorted(job["part"] for job in job_rows()) == [0, 1, 2]
     ends = {job.input["image_url"]: job.input["end_image_url"] for job in sim.jobs.values()}
     assert ends == dict(itertools.pairwise(images))
+
+
+def test_passing_files_are_gone_when_tasks_have_ended_and_their_worker_lives(
+    sim: Simulator, owner: Owner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    images = [f"https://example.com/{i}.jpg" for i in range(3)]
+    params = {"image_urls": images, "base_prompts": ["a walk"]}
+    film = create_task("wan_2_2_i2v", params, project_id=owner.project_id).task_id
+    sim.fault("file", "html", prompt="no picture")
+    picture = create(owner, "fal", prompt="no picture")
+
+    def files_by_folder() -> list[list[Path]]:
+        return [list(folder.iterdir()) for folder in tmp_path.glob("unitask-api-*")]
+
+    async def main() -> None:
+        async with working():
+            await until(lambda: all(get_task(task_id).is_final for task_id in (film, picture)))
+            assert files_by_folder() == [[]]
+        assert files_by_folder() == []
+
+    asyncio.run(main())
+    assert [get_task(task_id).status for task_id in (film, picture)] == ["Complete", "Failed"]
 
 
 def test_cancellation_reaches_the_provider_when_a_task_is_cancelled(sim: Simulator, owner: Owner) -> None:

@@ -8,7 +8,7 @@ from uuid import uuid4
 import pytest
 
 from tasks_lib.providers.files import check, result_url
-from tasks_lib.providers.http import ResultGone
+from tasks_lib.providers.network import ResultGone
 from tasks_lib.providers.requests import BUILDS, works
 from tasks_lib.types.base import Preparation
 from tasks_lib.types.registry import get_task_type, task_types
