@@ -22,7 +22,7 @@ import httpx2
 from pydantic import SecretStr
 
 from tasks_lib.errors import ProviderError, RateLimitError
-from tasks_lib.providers.network import Network, PublicOnly, ResultGone
+from tasks_lib.providers.network import Network, ResultGone
 from tasks_lib.settings import Settings, get_settings
 
 TRIES = 4
@@ -187,7 +187,7 @@ class Downloads:
         # The check sits where connections are opened, so redirects and names that change their address pass it too.
         transport._pool = httpcore2.AsyncConnectionPool(
             ssl_context=httpx2.create_ssl_context(),
-            network_backend=PublicOnly(allow_private=self._settings.allow_private_urls),
+            network_backend=Network(public_only=not self._settings.allow_private_urls),
             max_connections=50,
             max_keepalive_connections=IDLE_CONNECTIONS,
         )

@@ -57,7 +57,10 @@ class _Stream(httpcore2.AsyncNetworkStream):
 
 
 class Network(httpcore2.AnyIOBackend):
-    """Opens connections to anywhere."""
+    """Opens connections; with `public_only` to public addresses alone."""
+
+    def __init__(self, *, public_only: bool = False) -> None:
+        self._public_only = public_only
 
     async def connect_tcp(
         self,
@@ -67,34 +70,21 @@ class Network(httpcore2.AnyIOBackend):
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore2.AsyncNetworkStream:
-        """The same, as a stream that knows its socket."""
-        return _Stream(await super().connect_tcp(host, port, timeout, local_address, socket_options))
-
-
-class PublicOnly(Network):
-    """Opens connections to public addresses only, unless private ones are allowed."""
-
-    def __init__(self, *, allow_private: bool) -> None:
-        self._allow_private = allow_private
-
-    async def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,  # noqa: ASYNC109  the signature is httpcore2's
-        local_address: str | None = None,
-        socket_options: Iterable[Any] | None = None,
-    ) -> httpcore2.AsyncNetworkStream:
-        """The same to the first address of a host that is public. Raises `ResultGone`."""
-        try:
-            found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        except socket.gaierror as error:
-            raise httpcore2.ConnectError(f"no address for {host}: {error.strerror}") from None
-        addresses = [str(entry[4][0]) for entry in found]
-        if not self._allow_private and not all(map(is_public, addresses)):
-            raise ResultGone(
-                f"the result lies at `{host}`, which is not a public address; "
-                "UNITASK_ALLOW_PRIVATE_URLS=true allows private ones"
-            )
+        """The same, as a stream that knows its socket. Raises `ResultGone` for an address that is not public."""
         # To the very address that was checked: a second look-up could answer another one.
-        return await super().connect_tcp(addresses[0], port, timeout, local_address, socket_options)
+        address = await _public_address(host, port) if self._public_only else host
+        return _Stream(await super().connect_tcp(address, port, timeout, local_address, socket_options))
+
+
+async def _public_address(host: str, port: int) -> str:
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except socket.gaierror as error:
+        raise httpcore2.ConnectError(f"no address for {host}: {error.strerror}") from None
+    addresses = [str(entry[4][0]) for entry in found]
+    if not all(map(is_public, addresses)):
+        raise ResultGone(
+            f"the result lies at `{host}`, which is not a public address; "
+            "UNITASK_ALLOW_PRIVATE_URLS=true allows private ones"
+        )
+    return addresses[0]

@@ -1,4 +1,4 @@
-"""Connections to providers: one that its server has closed is not used again, with TLS and without."""
+"""Connections to providers: none that its server has closed, and none to a private address."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from tasks_lib.providers.network import Network, PublicOnly, ResultGone
+from tasks_lib.providers.http import Downloads
+from tasks_lib.providers.network import Network, ResultGone
+from tasks_lib.settings import Settings
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
@@ -83,7 +85,7 @@ def certificate(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("encrypted", [False, True])
-def test_connection_is_used_until_its_server_has_closed_it(certificate: Path, *, encrypted: bool) -> None:
+def test_new_connection_is_made_when_the_server_has_closed_the_idle_one(certificate: Path, *, encrypted: bool) -> None:
     async def main() -> None:
         context = None
         if encrypted:
@@ -105,13 +107,18 @@ def pool(trusted: ssl.SSLContext) -> httpcore2.AsyncConnectionPool:
     return httpcore2.AsyncConnectionPool(ssl_context=trusted, network_backend=Network())
 
 
-def test_private_address_is_refused_when_only_public_ones_are_allowed() -> None:
+@pytest.mark.parametrize("allowed", [False, True])
+def test_result_at_a_private_address_is_fetched_only_when_the_settings_allow_it(
+    tmp_path: Path, *, allowed: bool
+) -> None:
     async def main() -> None:
-        async with serving() as server:
-            backend = PublicOnly(allow_private=False)
-            async with httpcore2.AsyncConnectionPool(network_backend=backend) as client:
+        async with serving() as server, Downloads(Settings(database_url="", allow_private_urls=allowed)) as downloads:
+            if allowed:
+                await downloads.fetch(server.url, tmp_path / "result")
+            else:
                 with pytest.raises(ResultGone, match="not a public address"):
-                    await client.request("GET", server.url)
-            assert server.connections == 0
+                    await downloads.fetch(server.url, tmp_path / "result")
+            assert server.connections == allowed
 
     asyncio.run(main())
+    assert (tmp_path / "result").exists() == allowed
