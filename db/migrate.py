@@ -2,7 +2,7 @@
 
 Functions and triggers live in the schema `unitask`, one file each under db/sql, and are dropped and made anew as
 one set whenever a file changes, with the roles and their rights. So "what is the claim rule today?" has one answer:
-the file.
+the file. Functions lie in folders by what they move, and no two files have one name, whatever their folders.
 """
 
 from __future__ import annotations
@@ -59,10 +59,21 @@ def is_current(engine: Engine) -> bool:
         return _stored_digest(connection) == _digest(connection, _sources())
 
 
+def function_files(folder: Path = HERE / "sql" / "functions") -> dict[str, Path]:
+    """Return the file of each function by the function's name. Raises `ValueError` when two files have one name."""
+    files: dict[str, Path] = {}
+    for path in sorted(folder.rglob("*.sql")):
+        if other := files.get(path.stem):
+            raise ValueError(f"two files define `unitask.{path.stem}`: {other} and {path}; rename one of the functions")
+        files[path.stem] = path
+    return files
+
+
 def _sources() -> list[str]:
     sql = HERE / "sql"
-    files = [*sorted((sql / "functions").glob("*.sql")), *sorted((sql / "triggers").glob("*.sql"))]
-    return [path.read_text() for path in [*files, *(sql / "policies" / f"{name}.sql" for name in POLICIES)]]
+    policies = [sql / "policies" / f"{name}.sql" for name in POLICIES]
+    files = [*function_files().values(), *sorted((sql / "triggers").glob("*.sql")), *policies]
+    return [path.read_text() for path in files]
 
 
 def _stored_digest(connection: Connection) -> str | None:

@@ -176,9 +176,9 @@ def reconcile() -> Reconciliation:
         # One snapshot for all three questions.
         connection.execute(sa.text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY"))
         return Reconciliation(
-            tuple(Account(**row) for row in database.call_in(connection, "accounts")),
+            tuple(Account(**row) for row in database.call_in(connection, "credit_accounts")),
             tuple(Fault(**row) for row in database.call_in(connection, "ledger_faults")),
-            tuple(KeptHold(**row) for row in database.call_in(connection, "kept_holds")),
+            tuple(KeptHold(**row) for row in database.call_in(connection, "unsettled_holds")),
         )
 
 

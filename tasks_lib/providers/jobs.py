@@ -160,7 +160,7 @@ def sealed_key(account: str) -> str | None:
 
 def ring(account: str, job_id: str) -> bool:
     """Wake whoever waits for a job; whether the account has such a job."""
-    return bool(database.scalar("ring_provider_job", p_account=account, p_job_id=job_id))
+    return bool(database.scalar("notify_provider_job", p_account=account, p_job_id=job_id))
 
 
 def settle_unknown(task_id: UUID, *, paid: bool) -> int:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import difflib
+from pathlib import Path
+
+import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
-from db import migrate
+from db import migrate, signatures
 from db.engine import create_engine
 from db.tables import metadata
 from tasks_lib import database
@@ -50,13 +54,53 @@ def _plain(row: tuple[str, ...]) -> tuple[str, ...]:
 
 def test_functions_are_replaced_when_a_file_changed(owner: Owner, database_url: str) -> None:
     with database.transaction() as connection:
-        connection.execute(sa.text("DROP FUNCTION unitask.blame(tasks)"))
+        connection.execute(sa.text("DROP FUNCTION unitask.failure_cause(tasks)"))
         connection.execute(sa.text("COMMENT ON SCHEMA unitask IS 'of an older version'"))
     migrate.upgrade(database_url)
     with database.transaction() as connection:
-        assert connection.scalar(sa.text("SELECT count(*) FROM pg_proc WHERE proname = 'blame'")) == 1
+        assert connection.scalar(sa.text("SELECT count(*) FROM pg_proc WHERE proname = 'failure_cause'")) == 1
         triggers = connection.scalars(sa.text("SELECT tgname FROM pg_trigger WHERE NOT tgisinternal")).all()
     assert {"on_task_created", "guard_task_status", "record_task_moved"} <= set(triggers)
+
+
+def test_signatures_and_grants_are_written_down_when_a_function_or_right_changed(database_url: str) -> None:
+    engine = create_engine(database_url)
+    with engine.connect() as connection:
+        found = signatures.describe(connection)
+    engine.dispose()
+    kept = signatures.FILE.read_text()
+    diff = difflib.unified_diff(kept.splitlines(), found.splitlines(), "the file", "the database", lineterm="")
+    assert kept == found, "\n".join(["`python -m db.signatures` writes the file anew:", *diff])
+
+
+def test_a_right_shows_when_everybody_has_it(owner: Owner) -> None:
+    with database.transaction() as connection:
+        connection.execute(sa.text("GRANT EXECUTE ON FUNCTION unitask.tree_of TO PUBLIC"))
+        connection.execute(sa.text("GRANT UPDATE (percent) ON task_progress TO unitask_reader"))
+        described = signatures.describe(connection)
+    entry = "tree_of(p_task_ids uuid[]) -> uuid[]\n    stable, security invoker\n    called by: "
+    assert f"{entry}PUBLIC, unitask_owner" in described
+    assert "task_progress: SELECT, UPDATE (percent)" in described
+
+
+def test_every_file_holds_one_function_in_a_folder_when_the_schema_is_built(owner: Owner) -> None:
+    files = migrate.function_files()
+    with database.transaction() as connection:
+        names = "SELECT proname FROM pg_proc WHERE pronamespace = 'unitask'::regnamespace"
+        made = connection.scalars(sa.text(names)).all()
+    assert len(made) == len(set(made)), "a function has two signatures"
+    triggers = "".join(path.read_text() for path in (migrate.HERE / "sql" / "triggers").glob("*.sql"))
+    assert {name for name in made if f"FUNCTION unitask.{name}(" not in triggers} == set(files)
+    assert {path.parent.parent for path in files.values()} == {migrate.HERE / "sql" / "functions"}
+    assert {name for name, path in files.items() if path.read_text().count("CREATE FUNCTION") != 1} == set()
+
+
+def test_migration_is_refused_when_two_files_define_one_function(tmp_path: Path) -> None:
+    for folder in ("credits", "leases"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "settle.sql").touch()
+    with pytest.raises(ValueError, match=r"two files define `unitask.settle`: .*credits.* and .*leases"):
+        migrate.function_files(tmp_path)
 
 
 def test_no_function_takes_a_time_when_callers_have_clocks_of_their_own(owner: Owner) -> None:

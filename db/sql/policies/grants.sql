@@ -11,7 +11,7 @@ DECLARE
         'task_progress', 'task_events', 'generations', 'generation_variants', 'shot_generations', 'credit_ledger',
         'credit_budgets', 'workers', 'task_templates', 'provider_jobs', 'provider_pauses', 'provider_keys'];
     v_for_gateway CONSTANT text[] := ARRAY['create_tasks', 'count_call', 'cancel_task', 'cancel_batch', 'retry_task',
-        'balance', 'ring_provider_job', 'provider_key'];
+        'balance', 'notify_provider_job', 'provider_key'];
     v_for_worker CONSTANT text[] := ARRAY[
         'claim_tasks', 'heartbeat', 'report_progress', 'complete_task', 'fail_task', 'return_task', 'plant_children',
         'cancel_held',

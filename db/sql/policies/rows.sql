@@ -1,25 +1,5 @@
 -- Who sees which rows. The owner of the tables, as whom the library connects, is not bound by this: it asks for what is
 -- the caller's in its own statements. Owner, gateway and worker see all rows of what they may see at all.
---
--- A person who reads by SQL has a login named unitask_user_<their id without dashes>, a member of unitask_reader (see
--- add_reader). The name of the login says whose rows they are, because a setting could be set to anything.
-CREATE FUNCTION unitask.this_reader() RETURNS uuid
-LANGUAGE sql STABLE AS $$
-    SELECT CASE WHEN current_user ~ '^unitask_user_[0-9a-f]{32}$' THEN right(current_user, 32)::uuid END
-$$;
-
--- Make the login of a user, who reads what is theirs: a password, or however the server lets people in, is set by ALTER ROLE.
-CREATE FUNCTION unitask.add_reader(p_user_id uuid) RETURNS text
-LANGUAGE plpgsql AS $$
-DECLARE
-    v_role text := 'unitask_user_' || replace(p_user_id::text, '-', '');
-BEGIN
-    IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = v_role) THEN
-        EXECUTE format('CREATE ROLE %I LOGIN IN ROLE unitask_reader', v_role);
-    END IF;
-    RETURN v_role;
-END $$;
-
 DO $$
 DECLARE
     v_policy record;

@@ -29,7 +29,7 @@ OF_THE_OWNER = {
     "grant_credits",
     "refund_credits",
     "ledger_faults",
-    "kept_holds",
+    "unsettled_holds",
     "settle_unknown_job",
 }
 """What operators and maintenance call, as the owner."""
@@ -74,7 +74,7 @@ def test_role_changes_nothing_directly_when_it_is_not_the_owner(owner: Owner, ro
             assert not allowed(connection, f"UPDATE {name} SET {column} = {column}"), name
             assert not allowed(connection, f"INSERT INTO {name} DEFAULT VALUES"), name
         assert not allowed(connection, "UPDATE task_types SET unit_cost = 0, base_cost_per_second = 0")
-        assert not allowed(connection, "SELECT unitask.settle(gen_random_uuid())")
+        assert not allowed(connection, "SELECT unitask.settle_dependants(gen_random_uuid())")
         assert not allowed(connection, "SELECT unitask.add_reader(gen_random_uuid())")
         assert not allowed(connection, "CREATE TABLE mine (id integer)")
         assert not allowed(connection, "SET ROLE unitask_owner")
@@ -111,7 +111,7 @@ def test_gateway_creates_and_cancels_and_claims_nothing(owner: Owner) -> None:
             "retry_task",
             "balance",
             "provider_key",
-            "ring_provider_job",
+            "notify_provider_job",
         }
         rows = f'[{{"task_type": "travel_segment", "project_id": "{owner.project_id}"}}]'
         create = sa.text("SELECT task_id FROM unitask.create_tasks(CAST(:rows AS jsonb))")

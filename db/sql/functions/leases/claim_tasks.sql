@@ -77,7 +77,7 @@ BEGIN
         CONTINUE WHEN v_user = ANY (v_passed);
         v_id := NULL;
         IF p_hosted OR p_user_cap IS NULL
-           OR unitask.under_cap(v_user, p_run_type, p_user_cap, v_claimed = '{}' AND v_passed = '{}') THEN
+           OR unitask.lock_if_below_user_cap(v_user, p_run_type, p_user_cap, v_claimed = '{}' AND v_passed = '{}') THEN
             v_id := unitask.next_task(p_run_type, p_hosted, v_user, p_models, p_look_ahead, p_task_id, p_without);
         END IF;
         IF v_id IS NULL THEN

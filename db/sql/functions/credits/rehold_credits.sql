@@ -1,6 +1,6 @@
 -- Tasks that retry_task brought back hold what they held in their last life, within the budgets and, with p_enforce, the
 -- balance.
-CREATE FUNCTION unitask.hold_again(p_task_ids uuid[], p_enforce boolean) RETURNS void
+CREATE FUNCTION unitask.rehold_credits(p_task_ids uuid[], p_enforce boolean) RETURNS void
 LANGUAGE plpgsql AS $$
 DECLARE
     -- A parent with children passed its hold on to them.

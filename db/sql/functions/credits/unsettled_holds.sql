@@ -1,5 +1,5 @@
 -- What tasks that have ended hold all the same, because nobody knows whether a provider did the work.
-CREATE FUNCTION unitask.kept_holds()
+CREATE FUNCTION unitask.unsettled_holds()
 RETURNS TABLE (user_id uuid, task_id uuid, life integer, amount numeric, held_at timestamptz, jobs jsonb)
 LANGUAGE sql STABLE AS $$
     SELECT l.user_id, t.id, l.life, -l.amount, l.held_at, (

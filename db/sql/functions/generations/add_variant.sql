@@ -10,7 +10,7 @@ DECLARE
     -- What a task makes anew is the original, until something else comes beside it.
     v_type text := CASE WHEN EXISTS (SELECT FROM generations WHERE id = p_generation AND task_id = p_task.id)
                         THEN 'original' ELSE p_type END;
-    v_made jsonb := unitask.made_how(p_task, p_result);
+    v_made jsonb := unitask.provenance_of(p_task, p_result);
 BEGIN
     IF v_primary THEN
         UPDATE generation_variants SET is_primary = false WHERE generation_id = p_generation AND is_primary;

@@ -2,7 +2,7 @@
 -- Answers the run types in which something became claimable, for the wake-up after the commit.
 --
 -- The caller holds the locks of the task's family (lock_family).
-CREATE FUNCTION unitask.settle(p_task_id uuid) RETURNS text[]
+CREATE FUNCTION unitask.settle_dependants(p_task_id uuid) RETURNS text[]
 LANGUAGE plpgsql AS $$
 DECLARE
     v_ended uuid[] := ARRAY[p_task_id];
@@ -31,7 +31,7 @@ BEGIN
             ELSE
                 UPDATE tasks
                 SET status = 'Failed', finished_at = clock_timestamp(), error_kind = 'dependency',
-                    error_message = unitask.blame(v_task)
+                    error_message = unitask.failure_cause(v_task)
                 WHERE id = v_edge.id;
                 PERFORM unitask.settle_credits(v_edge.id, NULL);
                 v_ended := v_ended || v_edge.id;

@@ -29,7 +29,7 @@ BEGIN
 
     UPDATE tasks
     SET status = coalesce(v_cause.status, 'Complete'), finished_at = clock_timestamp(), leased_until = NULL,
-        error_kind = v_cause.error_kind, error_message = CASE WHEN v_cause.id IS NOT NULL THEN unitask.blame(v_cause) END,
+        error_kind = v_cause.error_kind, error_message = CASE WHEN v_cause.id IS NOT NULL THEN unitask.failure_cause(v_cause) END,
         output_location = CASE WHEN v_cause.id IS NULL THEN v_last.output_location END,
         result = CASE WHEN v_cause.id IS NULL THEN v_last.result END,
         cost = (SELECT sum(cost) FROM tasks WHERE parent_task_id = p_task_id)

@@ -21,7 +21,7 @@ BEGIN
             -- Read again under the lock: the holder may have completed, or extended its lease, meanwhile.
             SELECT * INTO v_task FROM tasks WHERE id = v_id;
             CONTINUE WHEN v_task.id IS NULL OR v_task.status <> 'Processing' OR v_task.leased_until >= clock_timestamp();
-            PERFORM unitask.release_task(
+            PERFORM unitask.end_lease(
                 v_task, 'worker_lost', format('worker %s was silent for too long', v_task.worker_id), true, NULL);
             v_count := v_count + 1;
         EXCEPTION WHEN OTHERS THEN

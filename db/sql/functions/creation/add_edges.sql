@@ -47,6 +47,6 @@ BEGIN
         SELECT DISTINCT d.depends_on FROM task_dependencies d JOIN tasks t ON t.id = d.depends_on
         WHERE d.task_id = ANY (p_ids) AND NOT d.settled AND t.status IN ('Failed', 'Cancelled')
     LOOP
-        PERFORM unitask.settle(v_failed);
+        PERFORM unitask.settle_dependants(v_failed);
     END LOOP;
 END $$;

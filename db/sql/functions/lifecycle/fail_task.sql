@@ -4,6 +4,6 @@ CREATE FUNCTION unitask.fail_task(
     p_retry_after double precision DEFAULT NULL
 ) RETURNS text[]
 LANGUAGE sql AS $$
-    SELECT unitask.release_task(
+    SELECT unitask.end_lease(
         unitask.require_lease(p_task_id, p_lease_id), p_error_kind, p_error_message, p_retryable, p_retry_after)
 $$;

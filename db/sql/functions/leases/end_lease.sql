@@ -1,6 +1,6 @@
 -- A lease ends without a result: back to Pending after a pause if there is another try, else Failed for good.
 -- Answers the run types that became claimable. The caller holds the family's locks and has checked the lease.
-CREATE FUNCTION unitask.release_task(
+CREATE FUNCTION unitask.end_lease(
     p_task tasks, p_error_kind text, p_error_message text, p_retryable boolean, p_retry_after double precision
 ) RETURNS text[]
 LANGUAGE plpgsql AS $$
@@ -24,5 +24,5 @@ BEGIN
         error_kind = p_error_kind, error_message = p_error_message
     WHERE id = p_task.id;
     PERFORM unitask.settle_credits(p_task.id, NULL);
-    RETURN unitask.settle(p_task.id);
+    RETURN unitask.settle_dependants(p_task.id);
 END $$;

@@ -1,6 +1,6 @@
 -- What a create request may not refer to: a JSON array of {index, field, kind, message}, or null.
 -- A thing of another project is answered exactly as a missing one.
-CREATE FUNCTION unitask.refusals(p_rows jsonb) RETURNS jsonb
+CREATE FUNCTION unitask.invalid_rows(p_rows jsonb) RETURNS jsonb
 LANGUAGE sql STABLE AS $$
     WITH r AS MATERIALIZED (SELECT * FROM unitask.task_rows(p_rows)),
     dependency AS (

@@ -29,5 +29,5 @@ LANGUAGE sql STABLE AS $$
     UNION ALL
     SELECT user_id, NULL, NULL, format('balance is %s, and grants, refunds, charges and holds make %s', balance,
                                        granted + refunded - charged - held)
-    FROM unitask.accounts() WHERE balance <> granted + refunded - charged - held
+    FROM unitask.credit_accounts() WHERE balance <> granted + refunded - charged - held
 $$;

@@ -22,5 +22,5 @@ BEGIN
     WHERE id = p_task_id;
     PERFORM unitask.place_output(v_task, p_output_location, p_result);
     PERFORM unitask.settle_credits(p_task_id, v_cost);
-    RETURN unitask.settle(p_task_id);
+    RETURN unitask.settle_dependants(p_task_id);
 END $$;

@@ -1,6 +1,6 @@
 -- Each user's credits by what became of them. What complete tasks were charged comes from the tasks and not from the
 -- ledger, so balance = granted + refunded - charged - held says that the two agree.
-CREATE FUNCTION unitask.accounts()
+CREATE FUNCTION unitask.credit_accounts()
 RETURNS TABLE (user_id uuid, name text, balance numeric, granted numeric, refunded numeric, charged numeric, held numeric)
 LANGUAGE sql STABLE AS $$
     SELECT u.id, u.name, unitask.balance(u.id),

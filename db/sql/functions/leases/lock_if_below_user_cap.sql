@@ -3,7 +3,7 @@
 --
 -- Only a claim that has no such lock yet waits for one (p_wait): two that hold one each and want the other's would
 -- dead-lock. Leases are counted, never kept in a counter that a crash could leave wrong.
-CREATE FUNCTION unitask.under_cap(p_user_id uuid, p_run_type text, p_cap integer, p_wait boolean) RETURNS boolean
+CREATE FUNCTION unitask.lock_if_below_user_cap(p_user_id uuid, p_run_type text, p_cap integer, p_wait boolean) RETURNS boolean
 LANGUAGE plpgsql AS $$
 DECLARE
     v_lock bigint := hashtextextended('unitask.cap' || p_run_type || p_user_id, 0);

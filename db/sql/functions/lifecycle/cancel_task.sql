@@ -28,7 +28,7 @@ BEGIN
 
     FOREACH v_id IN ARRAY coalesce(v_cancelled, '{}') LOOP
         PERFORM unitask.settle_credits(v_id, NULL);
-        PERFORM unitask.settle(v_id);
+        PERFORM unitask.settle_dependants(v_id);
     END LOOP;
     RETURN coalesce(v_cancelled, '{}');
 END $$;

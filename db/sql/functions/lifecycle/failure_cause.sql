@@ -1,5 +1,5 @@
 -- What a task that ends because of another says: the first cause, carried along unchanged.
-CREATE FUNCTION unitask.blame(p_task tasks) RETURNS text
+CREATE FUNCTION unitask.failure_cause(p_task tasks) RETURNS text
 LANGUAGE sql IMMUTABLE AS $$
     SELECT CASE
         WHEN p_task.error_kind = 'dependency' THEN p_task.error_message

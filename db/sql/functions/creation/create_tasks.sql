@@ -17,7 +17,7 @@ DECLARE
     v_ids uuid[];
     v_new boolean[];
 BEGIN
-    v_refused := unitask.refusals(p_rows);
+    v_refused := unitask.invalid_rows(p_rows);
     IF v_refused IS NOT NULL THEN
         RAISE EXCEPTION '% of % tasks are refused', jsonb_array_length(v_refused), jsonb_array_length(p_rows)
             USING ERRCODE = 'UT005', DETAIL = v_refused::text;

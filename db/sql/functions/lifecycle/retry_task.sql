@@ -64,6 +64,6 @@ BEGIN
     UPDATE tasks t SET deps_pending = (
         SELECT count(*) FROM task_dependencies d WHERE d.task_id = t.id AND NOT d.settled)
     WHERE t.id = ANY (v_again);
-    PERFORM unitask.hold_again(v_again, p_enforce_credits);
+    PERFORM unitask.rehold_credits(v_again, p_enforce_credits);
     RETURN v_again;
 END $$;
