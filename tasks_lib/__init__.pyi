@@ -1,5 +1,8 @@
 """What callers use, and where each name lives. `__init__.py` reads this list; the names load when they are used."""
 
+from ._version import (
+    __version__ as __version__,
+)
 from .client import (
     Task as Task,
     cancel_batch as cancel_batch,
