@@ -19,6 +19,7 @@ from deployments.state import resolve_home
 from deployments.status import platform_status
 from tasks_lib import accounts, database, storage
 from tasks_lib.auth import authenticate
+from tasks_lib.availability import list_task_types
 from tasks_lib.engines import weights
 from tasks_lib.errors import NotFoundError, TaskError, TaskValidationError
 from tasks_lib.settings import get_settings
@@ -80,6 +81,9 @@ def _database() -> Found:
 def _types() -> Found:
     registry.check(database.get_engine())
     yield "good", f"{len(registry.task_types())} task types, and the table agrees"
+    lacking = [each.name for each in list_task_types() if each.works is False]
+    if lacking:
+        yield "note", f"`unitask types` says what these need to work here: {', '.join(lacking)}"
 
 
 def _token() -> Found:

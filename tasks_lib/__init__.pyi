@@ -3,6 +3,10 @@
 from ._version import (
     __version__ as __version__,
 )
+from .availability import (
+    TypeFacts as TypeFacts,
+    list_task_types as list_task_types,
+)
 from .client import (
     Task as Task,
     cancel_batch as cancel_batch,

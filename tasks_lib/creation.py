@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -21,20 +22,21 @@ from tasks_lib import database, deployment_client, storage
 from tasks_lib.arguments import Id, Params, Token, checked
 from tasks_lib.auth import Caller, authenticate, limits, require_project
 from tasks_lib.auth.callers import Project
+from tasks_lib.availability import find_maker
 from tasks_lib.billing.cost import Quote, Terms
 from tasks_lib.billing.terms import load_terms
-from tasks_lib.errors import NotFoundError, Refusal, TaskValidationError
+from tasks_lib.errors import EngineError, NotFoundError, Refusal, TaskValidationError
 from tasks_lib.labels import generate_run_id, generate_task_id
 from tasks_lib.params.base import Name, Text, refusal
 from tasks_lib.params.lists import expand_array_to_count
 from tasks_lib.params.references import references
+from tasks_lib.planning.children import Child
 from tasks_lib.pricing import leaves_of, price_of
-from tasks_lib.providers.keys import require_served
 from tasks_lib.queue import ClaimedTask, leases, wakeup
 from tasks_lib.queue.summon import summon
 from tasks_lib.resolution import resolution_of
 from tasks_lib.serving import default_model, require_engine
-from tasks_lib.settings import get_settings
+from tasks_lib.settings import Settings, get_settings
 from tasks_lib.types.base import Preparation, Prepared, TaskParams, TaskType
 from tasks_lib.types.registry import get_task_type, task_types
 
@@ -313,16 +315,17 @@ def _rows(valid: Sequence[ValidRequest], caller: Caller) -> list[dict[str, Any]]
 
 def _row(item: ValidRequest, project: Project, terms: Mapping[str, Terms]) -> dict[str, Any]:
     settings = get_settings()
-    require_served(item.task_type.name, project.user_id, settings)
     prepared: Prepared = item.task_type.prepare(
         item.params, Preparation(project.id, lambda custom: resolution_of(project, custom).resolution)
     )
+    maker = find_maker(item.task_type, prepared.model, project.user_id, settings)
     model = prepared.model or default_model(item.task_type.name, settings)
     leaves = leaves_of(item.task_type, prepared.params, prepared.placement, model)
     for leaf in leaves:
-        require_engine(get_task_type(leaf.task_type), leaf.params, leaf.model, settings)
+        _require_engine(leaf, item.params, settings)
     return {
         "task_type": item.task_type.name,
+        "run_type": maker.run_type if maker.note else None,
         "project_id": str(project.id),
         "params": prepared.params,
         "priority": item.request.priority,
@@ -334,6 +337,17 @@ def _row(item: ValidRequest, project: Project, terms: Mapping[str, Terms]) -> di
         "references": references(item.params),
         "depends_on": [dependency.model_dump(mode="json") for dependency in item.request.depends_on],
     }
+
+
+def _require_engine(leaf: Child, params: TaskParams, settings: Settings) -> None:
+    """Refuse work that no engine here could do. Raises `TaskValidationError` that names the field of the request."""
+    try:
+        require_engine(get_task_type(leaf.task_type), leaf.params, leaf.model, settings)
+    except EngineError as error:
+        named = re.match(r"`([a-z_]+)", str(error))
+        known = type(params).model_fields
+        field = named[1] if named and named[1] in known else "model_name" if "model_name" in known else "task_type"
+        raise TaskValidationError(str(error), field) from None
 
 
 def _require_uploads(valid: Sequence[ValidRequest]) -> None:

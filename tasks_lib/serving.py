@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tasks_lib.errors import EngineError
-from tasks_lib.models import WEIGHTLESS, Model
+from tasks_lib.models import PIPELINES, WEIGHTLESS, Model
 from tasks_lib.settings import Settings
 from tasks_lib.types.base import RunType, TaskType
 
@@ -36,10 +36,7 @@ def model_for(kind: str, alias: str | None, settings: Settings) -> Model | None:
     if alias is None:
         if kind in WEIGHTLESS:
             return None
-        raise EngineError(
-            f"`{kind}` needs a model: describe one in UNITASK_MODELS, and name it as `model_name` or, as the default of"
-            ' a task type, in UNITASK_PROVIDERS: {"<task type>": "engine:<model>"}'
-        )
+        raise EngineError(f"`{kind}` needs a model: {_example(kind, '<task type>', settings)}")
     if (model := settings.models.get(alias)) is None:
         known = ", ".join(f"`{name}`" for name in settings.models) or "none"
         raise EngineError(f"there is no model `{alias}` in UNITASK_MODELS; known are: {known}")
@@ -49,6 +46,23 @@ def model_for(kind: str, alias: str | None, settings: Settings) -> Model | None:
             " see UNITASK_MODELS"
         )
     return model
+
+
+def example_of_model(declared: TaskType[Any], settings: Settings) -> str:
+    """Say how a type is given a model of this machine, with lines to copy."""
+    assert declared.engine_kind is not None, f"{declared.name} asks no engine for anything"
+    return _example(declared.engine_kind, declared.name, settings)
+
+
+def _example(kind: str, task_type: str, settings: Settings) -> str:
+    able = [alias for alias, model in settings.models.items() if kind in model.kinds]
+    alias = able[0] if able else "mine"
+    as_default = f'UNITASK_PROVIDERS=\'{{"{task_type}": "{ENGINE}:{alias}"}}\''
+    if able:
+        return f"name one of {', '.join(f'`{name}`' for name in able)} as `model_name`, or set {as_default}"
+    pipeline = [name for name, kinds in PIPELINES.items() if kind in kinds][-1]
+    row = f'{{"{alias}": {{"pipeline": "{pipeline}", "path": "/folder/of/its/weights"}}}}'
+    return f"set UNITASK_MODELS='{row}' before `unitask up`, and name it as `model_name`, or set {as_default}"
 
 
 def require_engine(declared: TaskType[Any], params: dict[str, Any], alias: str | None, settings: Settings) -> None:

@@ -16,13 +16,14 @@ from pydantic import AwareDatetime, BaseModel
 
 from deployments.gateway import answers, events
 from deployments.gateway.bodies import BoundedBodies
-from deployments.gateway.callers import Token
+from deployments.gateway.callers import MaybeToken, Token
 from tasks_lib import client, creation, database, results
 from tasks_lib.auth import authenticate
+from tasks_lib.availability import TypeFacts, list_task_types
 from tasks_lib.billing.cost import Quote
 from tasks_lib.creation import TaskCreated, TaskRequest
 from tasks_lib.settings import get_settings
-from tasks_lib.types.registry import get_task_type, task_types
+from tasks_lib.types.registry import get_task_type
 
 router = APIRouter()
 
@@ -48,10 +49,9 @@ def health() -> dict[str, str]:
 
 
 @router.get("/v1/types")
-def list_types() -> list[dict[str, Any]]:
-    """The task types that people may create."""
-    public = [declared for declared in task_types().values() if declared.public]
-    return [{"name": t.name, "display_name": t.display_name, "description": t.description} for t in public]
+def list_types(token: MaybeToken) -> list[TypeFacts]:
+    """The task types that people may create, and whether they work here or what they need; a token may be sent."""
+    return list_task_types(token=token)
 
 
 @router.get("/v1/types/{name}")

@@ -19,3 +19,11 @@ def bearer(authorization: Annotated[str, Header()] = "") -> SecretStr:
 
 
 Token = Annotated[SecretStr, Depends(bearer)]
+
+
+def maybe_bearer(authorization: Annotated[str, Header()] = "") -> SecretStr:
+    """The bearer's token, or one that is nobody's: for what may be asked without a login."""
+    return bearer(authorization) if authorization else SecretStr("")
+
+
+MaybeToken = Annotated[SecretStr, Depends(maybe_bearer)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping
 from decimal import Decimal
@@ -11,26 +12,37 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from tasks_lib.availability import list_task_types
 from tasks_lib.billing.cost import amount_text
 from tasks_lib.cli.output import Output, OutputOption, console, print_json
 from tasks_lib.serving import pool
 from tasks_lib.settings import get_settings
 from tasks_lib.types.base import TaskType
-from tasks_lib.types.registry import get_task_type, task_types
+from tasks_lib.types.registry import get_task_type
 
-app = typer.Typer(no_args_is_help=True, help="The task types and their parameters.")
+app = typer.Typer(help="The task types and their parameters.")
+
+
+@app.callback(invoke_without_command=True)
+def types(context: typer.Context, output: OutputOption = Output.table) -> None:
+    """List the task types, where no other command is given."""
+    if context.invoked_subcommand is None:
+        list_types(output)
 
 
 @app.command("list")
 def list_types(output: OutputOption = Output.table) -> None:
-    """List the task types that people may create."""
-    public = [declared for declared in task_types().values() if declared.public]
+    """List the task types that people may create, and whether they work here or what they need."""
+    found = list_task_types()
     if output is Output.json:
-        return print_json([{"name": t.name, "run_type": t.run_type, "description": t.description} for t in public])
-    table = Table("type", "pool", "what it makes", box=None, header_style="bold")
-    for declared in public:
-        table.add_row(declared.name, declared.run_type, declared.description)
-    return console.print(table)
+        return print_json([dataclasses.asdict(each) for each in found])
+    table = Table("type", "pool", "what it makes", "works here", box=None, header_style="bold")
+    for each in found:
+        table.add_row(each.name, each.run_type, each.description, Text(each.works_here))
+    console.print(table)
+    if any(each.needs for each in found):
+        console.print("`unitask types show TYPE` says how a type gets what it needs", highlight=False)
+    return None
 
 
 @app.command("show")
@@ -44,6 +56,8 @@ def show_type(
         return print_json(schema)
     console.print(f"[bold]{declared.display_name}[/]: {declared.description}")
     console.print(f"It runs on the pool {pool(declared, get_settings())}. {_price(declared)}", highlight=False)
+    if lacking := next((each.needs for each in list_task_types() if each.name == name), None):
+        console.print(Text(f"To work here it needs {lacking}"), soft_wrap=True)
     console.print(_table("parameter", schema))
     for name, definition in schema.get("$defs", {}).items():
         console.print(f"\n[bold]{name}[/]: {_words(definition)}")

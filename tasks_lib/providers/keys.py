@@ -17,11 +17,9 @@ from db import tables
 from tasks_lib import database
 from tasks_lib.auth import authenticate
 from tasks_lib.auth.sealing import encrypt
-from tasks_lib.errors import AuthorizationError, NotFoundError, ProviderError, TaskValidationError
-from tasks_lib.providers.requests import BUILDS
-from tasks_lib.providers.routing import providers, route
-from tasks_lib.serving import ENGINE
-from tasks_lib.settings import Settings, get_settings
+from tasks_lib.errors import AuthorizationError, NotFoundError, TaskValidationError
+from tasks_lib.providers.routing import providers
+from tasks_lib.settings import get_settings
 
 
 @dataclass(frozen=True)
@@ -75,28 +73,10 @@ def delete_key(provider: str, *, token: str | None = None) -> None:
         raise NotFoundError(f"you have given no key for `{provider}`")
 
 
-def require_served(task_type: str, user_id: UUID, settings: Settings) -> None:
-    """Refuse a type that no worker could serve for a user. Raises `TaskValidationError` that names the missing setting.
-
-    Known only where workers and creators share one machine and its settings, which is what the embedded Postgres
-    means; elsewhere the workers have the keys, and say so when they lack one.
-    """
-    if settings.database_url or task_type not in BUILDS or settings.providers.get(task_type, "").startswith(ENGINE):
-        return
-    try:
-        name = route(task_type, settings).provider
-    except ProviderError as error:
-        raise TaskValidationError(str(error), "task_type") from None
-    provider = providers(settings)[name]
-    if not provider.has_key and not _has_own(user_id, name):
-        raise TaskValidationError(
-            f"`{task_type}` is served by {name}: set {provider.key_setting}, or give a key of your own by "
-            f"`unitask keys set {name}`",
-            "task_type",
-        )
-
-
-def _has_own(user_id: UUID, provider: str) -> bool:
+def has_own_key(user_id: UUID | None, provider: str) -> bool:
+    """Say whether a user has given a key for a provider; nobody in particular has none."""
+    if user_id is None:
+        return False
     k = tables.provider_keys
     with database.transaction() as connection:
         found = sa.select(k.c.provider).where(k.c.user_id == user_id, k.c.provider == provider)

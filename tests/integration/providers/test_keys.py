@@ -13,11 +13,13 @@ from typer.testing import CliRunner
 from db import tables
 from tasks_lib import create_task, database, get_task
 from tasks_lib.auth.sealing import ensure_key_pair
+from tasks_lib.availability import find_maker
 from tasks_lib.cli import app
 from tasks_lib.errors import AuthorizationError, NotFoundError, TaskValidationError
-from tasks_lib.providers.keys import delete_key, list_keys, require_served, set_key
+from tasks_lib.providers.keys import delete_key, list_keys, set_key
 from tasks_lib.providers.simulator import Simulator
 from tasks_lib.settings import Settings, get_settings
+from tasks_lib.types.registry import get_task_type
 from tests.conftest import Owner, make_owner
 from tests.integration.providers.conftest import KEY, create, job_rows, run_to_end
 
@@ -112,9 +114,9 @@ def test_key_is_refused_when_it_is_none(owner: Owner, monkeypatch: pytest.Monkey
 def test_task_may_be_created_without_a_setting_when_its_user_has_a_key(owner: Owner) -> None:
     alone = Settings(database_url="", fal_key=None)
     with pytest.raises(TaskValidationError, match="unitask keys set fal"):
-        require_served("qwen_image", owner.user_id, alone)
+        find_maker(get_task_type("qwen_image"), None, owner.user_id, alone)
     set_key("fal", SecretStr(OWN))
-    require_served("qwen_image", owner.user_id, alone)
+    assert find_maker(get_task_type("qwen_image"), None, owner.user_id, alone).run_type == "api"
 
 
 def test_command_takes_a_key_without_showing_it(owner: Owner) -> None:

@@ -15,13 +15,14 @@ from PIL import Image
 
 from db import tables
 from tasks_lib import cancel_task, create_task, create_tasks, database, get_task, retry_task, storage
+from tasks_lib.availability import find_maker
 from tasks_lib.errors import TaskValidationError
 from tasks_lib.media.video import probe
-from tasks_lib.providers.keys import require_served
 from tasks_lib.providers.pool import ProviderPool
 from tasks_lib.providers.simulator import Simulator
 from tasks_lib.queue import ClaimedTask
 from tasks_lib.settings import Settings, get_settings
+from tasks_lib.types.registry import get_task_type
 from tests.conftest import Owner, make_owner
 from tests.integration.providers.conftest import KEY, create, job_rows, ledger, run_to_end, until, working
 
@@ -290,13 +291,13 @@ def test_key_appears_nowhere_when_calls_fail_in_many_ways(
 
 def test_creation_names_the_setting_when_no_key_is_set(owner: Owner) -> None:
     alone = Settings(database_url="", fal_key=None, replicate_token=None)
+    qwen, magic = get_task_type("qwen_image"), get_task_type("magic_edit")
     with pytest.raises(TaskValidationError, match="UNITASK_FAL_KEY"):
-        require_served("qwen_image", owner.user_id, alone)
+        find_maker(qwen, None, owner.user_id, alone)
     with pytest.raises(TaskValidationError, match="replicate, fal"):
-        require_served("magic_edit", owner.user_id, alone.model_copy(update={"providers": {"magic_edit": "elsewhere"}}))
-    require_served(
-        "qwen_image", owner.user_id, alone.model_copy(update={"database_url": "postgresql://far.example/unitask"})
-    )
+        find_maker(magic, None, owner.user_id, alone.model_copy(update={"providers": {"magic_edit": "elsewhere"}}))
+    far = alone.model_copy(update={"database_url": "postgresql://far.example/unitask"})
+    assert find_maker(qwen, None, owner.user_id, far).run_type == "api"
 
 
 def test_worker_names_the_setting_when_it_has_no_key(

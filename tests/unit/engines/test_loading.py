@@ -84,7 +84,7 @@ def test_setting_is_named_when_the_table_cannot_be_read(monkeypatch: pytest.Monk
 @pytest.mark.parametrize(
     ("kind", "alias", "problem"),
     [
-        ("generate", None, r"`generate` needs a model.*UNITASK_MODELS.*UNITASK_PROVIDERS"),
+        ("generate", None, r"`generate` needs a model: name one of `wan`.*UNITASK_PROVIDERS"),
         ("generate", "other", "no model `other` in UNITASK_MODELS; known are: `wan`"),
         ("edit", "wan", "`wan` is a WanPipeline, which serves generate, not `edit`"),
     ],
@@ -185,12 +185,12 @@ def test_guide_by_depth_is_taken_when_the_model_names_one_that_reads_it() -> Non
 
 
 def test_type_runs_on_gpu_workers_when_the_settings_give_it_to_an_engine() -> None:
-    ours = Settings(providers={"qwen_image": "engine:wan", "replicate_upscale": "engine"})
+    ours = Settings(providers={"qwen_image": "engine:wan", "travel_orchestrator": "engine"})
     assert pool(get_task_type("qwen_image"), Settings()) == "api"
     assert pool(get_task_type("qwen_image"), ours) == "gpu"
     assert default_model("qwen_image", ours) == "wan"
-    with pytest.raises(EngineError, match="`replicate_upscale` to an engine"):
-        pool(get_task_type("replicate_upscale"), ours)
+    with pytest.raises(EngineError, match="`travel_orchestrator` to an engine"):
+        pool(get_task_type("travel_orchestrator"), ours)
 
 
 def test_weights_are_loaded_and_counted_when_all_is_well(good: Path) -> None:

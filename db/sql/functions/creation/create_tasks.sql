@@ -1,6 +1,7 @@
 -- Store a batch of tasks: all of them, or none and a list of what was refused.
 --
--- p_rows is a JSON array; a row has task_type, project_id, params and may have priority, model, placement,
+-- p_rows is a JSON array; a row has task_type, project_id, params and may have run_type (another pool than its type's),
+-- priority, model, placement,
 -- parent_task_id, child_key, batch_id, idempotency_key, request_hash, price (see billing/cost.py; it holds its `high`,
 -- or `hold` if that is given), run_after_seconds,
 -- references: [{field, kind, id}], which are checked and not stored, and
@@ -25,7 +26,7 @@ BEGIN
 
     -- One statement inserts the batch. The join gives run_type, so the per-row trigger does not fire.
     WITH input AS MATERIALIZED (
-        SELECT r.*, gen_random_uuid() AS id, t.run_type, t.category = 'orchestration' AS hosted,
+        SELECT r.*, gen_random_uuid() AS id, coalesce(r.run_type, t.run_type) AS pool, t.category = 'orchestration' AS hosted,
                t.max_attempts, p.user_id
         FROM unitask.task_rows(p_rows) r
         JOIN task_types t ON t.name = r.task_type
@@ -35,7 +36,7 @@ BEGIN
         INSERT INTO tasks (id, project_id, user_id, task_type, run_type, hosted, params, priority, model, placement,
                            parent_task_id, child_key, batch_id, idempotency_key, request_hash, price, max_attempts,
                            run_after, created_at)
-        SELECT id, project_id, user_id, task_type, run_type, hosted, params, priority, model, placement,
+        SELECT id, project_id, user_id, task_type, pool, hosted, params, priority, model, placement,
                parent_task_id, child_key, batch_id, idempotency_key, request_hash, price, max_attempts,
                now() + make_interval(secs => run_after_seconds),
                -- The claim goes by created_at: a microsecond each keeps the batch in its order.
