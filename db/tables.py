@@ -492,3 +492,24 @@ provider_keys = Table(
     _time("created_at", now=True),
     PrimaryKeyConstraint("user_id", "provider"),
 )
+
+# What `unitask deploy` wrote last to each pool, queue and deployment of a Prefect server: what differs by now was set
+# by a person.
+registrations = Table(
+    "registrations",
+    metadata,
+    Column("object_id", UUID(as_uuid=True), primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("memory", JSONB, nullable=False),
+    _time("updated_at", now=True),
+)
+
+# A schedule of Prefect's as it was last seen, and up to when each of its times has a run.
+schedule_marks = Table(
+    "schedule_marks",
+    metadata,
+    Column("schedule_id", UUID(as_uuid=True), primary_key=True),
+    Column("schedule", JSONB, nullable=False),
+    Column("active", Boolean, nullable=False),
+    Column("looked_until", DateTime(timezone=True), nullable=False),
+)

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
 import sqlalchemy as sa
@@ -40,10 +41,12 @@ def up(output: OutputOption = Output.table) -> None:
     with _no_traceback(), Console(stderr=True).status("starting Postgres, Prefect's server and the workers") as status:
         run = supervisor.up()
         status.update("registering the deployments")
-        run_deploy()
+        done = run_deploy()
         fleet.ensure_workers(minimum=dict.fromkeys(fleet.WORKERS, 1), api_url=run.prefect_api_url)
     _show(platform_status(), output)
     if output is Output.table:
+        for change in done.kept if done.changed else ():
+            print(change)
         Console().print(f"ready in {time.monotonic() - began:.1f} s; see {run.prefect_ui_url}, end with `unitask down`")
 
 
@@ -55,17 +58,25 @@ def down() -> None:
 
 
 @app.command()
-def deploy(output: OutputOption = Output.table) -> None:
-    """Make pools and queues, register what prefect.yaml says and remove what it no longer says."""
+def deploy(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="only say what would be written, and what stays")] = False,
+    output: OutputOption = Output.table,
+) -> None:
+    """Make pools and queues, register what prefect.yaml says and nobody changed, and remove what it no longer says.
+
+    What people set in Prefect stays, and is named: their schedules, switches, parameters, pauses and limits.
+    """
     from deployments.deploy import deploy as run_deploy
 
     with _no_traceback():
-        done = run_deploy()
+        done = run_deploy(dry_run=dry_run)
     if output is Output.json:
-        print(json.dumps(done.__dict__, indent=2))
+        print(json.dumps(asdict(done) | {"changed": done.changed, "removed": done.removed}, indent=2))
         return
-    verb = "registered" if done.changed else "unchanged"
-    print(f"{verb}: {', '.join(done.deployments)}" + (f"; removed: {', '.join(done.removed)}" if done.removed else ""))
+    for change in done.changes:
+        print(f"would be {change}" if dry_run and change.kind != "kept" else change)
+    verb = "would be registered" if dry_run else "registered"
+    print(f"{verb if done.changed else 'unchanged'}: {', '.join(done.deployments)}")
 
 
 @app.command()

@@ -14,7 +14,6 @@ MARK = "UNITASK_PLATFORM"
 # Ours unless the user's environment says otherwise. Some durations must be ISO 8601, others seconds.
 _DEFAULTS = {
     "DO_NOT_TRACK": "1",
-    "PREFECT_DEPLOYMENTS_CLEAR_SCHEDULES_ON_EMPTY": "true",
     "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
     "PREFECT_LOGGING_COLORS": "false",
     "PREFECT_LOGGING_EXTRA_LOGGERS": "tasks_lib,db",

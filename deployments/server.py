@@ -1,6 +1,6 @@
 """`python -m deployments.server FD`: Prefect's server on a listening socket that the supervisor owns.
 
-It is what `prefect server start` runs, with two differences. The socket outlives a restart of the server, so clients
+It is what `prefect server start` runs, with these differences. The socket outlives a restart of the server, so clients
 wait instead of failing, and nobody else takes the port. And the garbage collector, which finds nothing while thousands
 of classes are being imported, is off until the server serves: that is a fifth of its start.
 """
@@ -8,12 +8,14 @@ of classes are being imported, is off until the server serves: that is a fifth o
 import gc
 import socket
 import sys
+from typing import Any
 
 gc.disable()
 
 import uvicorn  # noqa: E402
 from prefect.server.api.server import create_app  # noqa: E402
 from prefect.server.database.orm_models import FlowRun, TaskRun  # noqa: E402
+from prefect.server.schemas.actions import DeploymentScheduleUpdate  # noqa: E402
 from prefect.settings import get_current_settings  # noqa: E402
 
 
@@ -32,9 +34,26 @@ def _let_schedules_insert_runs() -> None:
             state.inplace.bulk_dml(skip)
 
 
+def _let_switched_schedules_keep_parameters() -> None:
+    """Leave the parameters of a schedule alone when a request names none: Prefect empties them.
+
+    Its UI sends `{"active": false}` for the switch, and a schedule that is switched on again would run without them.
+    """
+    dump = DeploymentScheduleUpdate.model_dump
+
+    def given(self: DeploymentScheduleUpdate, **options: Any) -> dict[str, Any]:
+        values = dump(self, **options)
+        if "parameters" not in self.model_fields_set:
+            values.pop("parameters", None)
+        return values
+
+    setattr(DeploymentScheduleUpdate, "model_dump", given)  # noqa: B010
+
+
 def main() -> None:
     """Serve until a signal comes."""
     _let_schedules_insert_runs()
+    _let_switched_schedules_keep_parameters()
     settings = get_current_settings().server
     config = uvicorn.Config(
         create_app(final=True),
