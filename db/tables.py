@@ -504,7 +504,7 @@ registrations = Table(
     _time("updated_at", now=True),
 )
 
-# A schedule of Prefect's as it was last seen, and up to when each of its times has a run.
+# A schedule of Prefect's as it was last seen, up to when each of its times has a run, and when last nobody looked.
 schedule_marks = Table(
     "schedule_marks",
     metadata,
@@ -512,4 +512,6 @@ schedule_marks = Table(
     Column("schedule", JSONB, nullable=False),
     Column("active", Boolean, nullable=False),
     Column("looked_until", DateTime(timezone=True), nullable=False),
+    _time("down_from"),
+    _time("down_until"),
 )

@@ -30,7 +30,9 @@ DEPLOYMENT = frozenset(
 )  # fmt: skip
 WORK_POOL = frozenset({"name", "work_queue_name", "job_variables"})
 CONCURRENCY = frozenset({"limit", "collision_strategy", "grace_period_seconds"})
-SCHEDULE = frozenset({"active", "anchor_date", "cron", "day_or", "interval", "parameters", "rrule", "slug", "timezone"})
+SCHEDULE = frozenset(
+    {"active", "anchor_date", "cron", "day_or", "interval", "parameters", "replaces", "rrule", "slug", "timezone"}
+)
 RHYTHM = SCHEDULE - {"active", "parameters", "replaces", "slug"}
 PLAIN = ("description", "enforce_parameter_schema", "paused")
 

@@ -26,4 +26,6 @@ def upgrade() -> None:
         sa.Column("schedule", JSONB(), nullable=False),
         sa.Column("active", sa.Boolean(), nullable=False),
         sa.Column("looked_until", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("down_from", sa.DateTime(timezone=True)),
+        sa.Column("down_until", sa.DateTime(timezone=True)),
     )
