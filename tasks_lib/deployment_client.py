@@ -12,7 +12,7 @@ import httpx2
 from pydantic import SecretStr
 
 from tasks_lib import errors
-from tasks_lib.auth.sealing import seal
+from tasks_lib.auth.sealing import SEAL_SECONDS, seal
 from tasks_lib.settings import get_settings
 
 DEPLOYMENT = "create-task/create-task"
@@ -39,7 +39,7 @@ def trigger(
         parameters["sealed_token"] = seal(token, request)
     else:
         raise errors.AuthenticationError("a token is required; set UNITASK_TOKEN, pass `token` or name a `token_block`")
-    until = time.monotonic() + get_settings().seal_seconds
+    until = time.monotonic() + SEAL_SECONDS
     try:
         with _client() as api:
             deployment = _json(api.get(f"/deployments/name/{DEPLOYMENT}"))

@@ -1,4 +1,7 @@
-"""What can be set from outside: environment variables with the prefix `UNITASK_`, read once a process."""
+"""What can be set from outside: environment variables with the prefix `UNITASK_`, read once a process.
+
+docs/settings.md lists them; `python -m tests.support.settings_page` makes it anew from this file.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +16,6 @@ from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 from tasks_lib.errors import TaskValidationError
 from tasks_lib.models import ModelTable
 
-Seconds = Annotated[float, Field(gt=0)]
-
 
 def _check_database(url: str) -> str:
     # Only whether: the URL may hold a password.
@@ -27,234 +28,251 @@ def _check_database(url: str) -> str:
     return url
 
 
+Seconds = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
 DatabaseUrl = Annotated[str, AfterValidator(_check_database)]
+WebUrl = Annotated[str, Field(pattern=r"^(https?://.+)?$")]
 
 
-class Settings(BaseSettings):
-    """Every field is the variable `UNITASK_<FIELD>`; durations are in seconds."""
-
+class _Group(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="UNITASK_", frozen=True, hide_input_in_errors=True)
 
+
+class _Storage(_Group):
+    """Where things are kept"""
+
     home: Path = Path("~/.unitask").expanduser()
-    """Where the embedded Postgres, the stored media, the logs and Prefect's own files live."""
+    """Folder of the embedded Postgres, the stored media, the logs, the keys and Prefect's own files."""
 
     database_url: DatabaseUrl = ""
-    """SQLAlchemy URL of the tasks database; empty means the embedded Postgres under `home`."""
+    """URL of the tasks database in Postgres. Empty: an embedded Postgres under `UNITASK_HOME`."""
 
     worker_database_url: DatabaseUrl = ""
-    """The same database with a login in `unitask_worker`, which worker flows use and then know no other; empty means
-    `database_url`."""
+    """URL of the same database with a login in the role `unitask_worker`; worker flows then use no other. Empty: the
+    URL of `UNITASK_DATABASE_URL`."""
 
     storage_url: str = ""
-    """fsspec URL under which media are kept; empty means a folder under `home`."""
-
-    token: SecretStr | None = None
-    """The personal access token that Python callers and the command line use."""
-
-    service_key: SecretStr | None = None
-    """The key that may act for any project."""
-
-    jwt_secret: Annotated[SecretStr, Field(min_length=32)] | None = None
-    """The secret of HS256 tokens, as a login service such as Supabase shares it."""
-
-    jwt_jwks_url: Annotated[str, Field(pattern=r"^(https://.+|http://(localhost|127\.0\.0\.1)[:/].*)?$")] = ""
-    """Where the public keys of RS256, ES256 and EdDSA tokens are."""
-
-    jwt_audience: str = "authenticated"
-    """What `aud` of a token must name."""
-
-    jwt_issuer: str | None = None
-    """What `iss` must be; unset means that any issuer who has the key is believed."""
-
-    jwt_leeway_seconds: Annotated[float, Field(ge=0, le=120)] = 10
-    """How far the clocks of issuer and service may be apart."""
-
-    create_calls_per_minute: Annotated[int, Field(ge=1)] = 120
-    """Creating calls that one user may make in a minute; the service key is exempt from all such bounds."""
-
-    create_rows_per_minute: Annotated[int, Field(ge=1)] = 20_000
-    """Tasks that one user may create in a minute."""
-
-    upload_calls_per_minute: Annotated[int, Field(ge=1)] = 600
-    """Files that one user may upload in a minute."""
-
-    change_calls_per_minute: Annotated[int, Field(ge=1)] = 600
-    """Cancels and retries that one user may ask for in a minute."""
-
-    seal_public_key: str = ""
-    """The service's public key, to which callers seal tokens; empty means `keys/seal.pub` in `home`."""
-
-    seal_private_key: SecretStr | None = None
-    """The key that opens them, for the service alone; unset means `keys/seal.key` in `home`."""
-
-    seal_seconds: Annotated[float, Field(gt=0, le=3600)] = 600
-    """How long a sealed token is good for; a run that starts later is refused."""
-
-    lease_seconds: Seconds = 60
-    """How long a worker may be silent before its task can be claimed by another."""
-
-    heartbeat_seconds: Seconds = 5
-    """How often a worker extends its leases; keep it at a third of the lease or less."""
-
-    progress_seconds: Seconds = 1
-    """How often a worker stores the progress of its tasks, where there is any, all of them in one statement."""
-
-    progress_event_seconds: Annotated[float, Field(ge=0)] = 5
-    """At most so often the progress of one task becomes an event."""
-
-    preview_seconds: Seconds = 5
-    """At most so often a running task stores a small picture of what it makes."""
-
-    poll_seconds: Seconds = 1.5
-    """How long an idle worker waits for a wake-up before it looks by itself."""
-
-    idle_seconds: Seconds = 900
-    """After this long without work a worker flow ends, so that a pool can scale to zero."""
-
-    worker_max_tasks: Annotated[int, Field(ge=1)] = 500
-    """A worker flow run is renewed after so many tasks, so that its page stays readable."""
-
-    worker_max_seconds: Seconds = 6 * 3600
-    """A worker flow run is renewed after this long."""
-
-    drain_seconds: Seconds = 12
-    """How long a worker that is asked to end goes on with what it holds; then it hands back the rest."""
+    """fsspec URL of the folder or bucket for media. Empty: the folder `storage` under `UNITASK_HOME`."""
 
     storage_seconds: Seconds = 300
-    """The longest that storing or fetching one file may take; a storage that is full is waited for as long."""
+    """Seconds that storing or fetching one file may take, waiting for room in a full storage included."""
 
-    gpu_slots: Annotated[int, Field(ge=1)] = 1
-    """Tasks that one gpu worker runs at once."""
-
-    api_slots: Annotated[int, Field(ge=1)] = 16
-    """API tasks that one api worker has at providers at once; orchestrators wait outside this bound."""
-
-    gpu_workers: Annotated[int, Field(ge=0)] = 1
-    """At most so many gpu worker flows are kept running for the backlog."""
-
-    api_workers: Annotated[int, Field(ge=0)] = 1
-    """At most so many api worker flows are kept running for the backlog."""
-
-    max_tasks_per_user: Annotated[int, Field(ge=1)] | None = None
-    """How many leases one user may hold at once in a pool; unset means no bound. Orchestrators do not count."""
-
-    allow_private_urls: bool = False
-    """Whether media URLs may point at private, loopback and link-local addresses."""
-
-    download_bytes: Annotated[int, Field(ge=1)] = 2 << 30
-    """The largest file that a media URL may give."""
-
-    download_seconds: Seconds = 600
-    """The longest that fetching one may take."""
-
-    image_pixels: Annotated[int, Field(ge=1)] = 64_000_000
-    """The largest picture that is decoded; 64 million pixels take 192 MB."""
-
-    video_pixels: Annotated[int, Field(ge=1)] = 7680 * 4320
-    """The largest frame of a clip that is decoded."""
-
-    video_frames: Annotated[int, Field(ge=1)] = 36_000
-    """The longest clip that is taken as an input, in frames."""
-
-    engine_max_tasks: Annotated[int, Field(ge=1)] = 200
-    """A gpu worker's engine process is renewed after so many tasks."""
-
-    engine_growth_bytes: Annotated[int, Field(ge=1)] = 4 << 30
-    """The engine process is renewed when it has grown by so much since its first task."""
-
-    credits_enforced: bool = False
-    """Whether a missing balance refuses a create; costs are recorded either way."""
-
-    replicate_token: SecretStr | None = None
-    """The key for Replicate. Without one its task types cannot be served."""
-
-    fal_key: SecretStr | None = None
-    """The key for fal."""
-
-    replicate_url: str = "https://api.replicate.com"
-    """Where Replicate's API is."""
-
-    fal_url: str = "https://queue.fal.run"
-    """Where fal's queue is."""
-
-    fal_jwks_url: str = "https://rest.fal.ai/.well-known/jwks.json"
-    """Where fal's public keys are, with which it signs webhooks."""
-
-    webhook_url: Annotated[str, Field(pattern=r"^(https?://.+)?$")] = ""
-    """Where providers reach `unitask provider-webhooks` from outside; empty means that jobs are only looked at."""
-
-    providers: dict[str, str] = {}
-    """Which provider serves a task type, where not the default one: `{"magic_edit": "fal"}`, or with a model of its
-    own, `{"replicate_upscale": "replicate:owner/name:version"}`. The provider `engine` is our own gpu workers, with a
-    model of `models` where the type needs one: `{"qwen_image": "engine:my-qwen"}`."""
-
-    models: ModelTable = {}
-    """The models of our own engines by alias, as JSON or as the path of a TOML file: see docs/engines.md."""
-
-    model_bytes: Annotated[int, Field(ge=1)] | None = None
-    """Bytes of weights that a gpu worker keeps loaded; unset is three quarters of the GPU's memory, or half of the
-    machine's without one. All slots of a worker share it."""
-
-    lora_folder: Path | None = None
-    """Where the adapters lie that tasks name, as safetensors files; unset means that tasks can name none."""
-
-    lora_download: bool = False
-    """Whether a task may name an adapter by its URL, which is fetched into `lora_folder`."""
-
-    replicate_concurrency: Annotated[int, Field(ge=1)] = 20
-    """Jobs that all workers together have running at Replicate, for each account there."""
-
-    replicate_per_minute: Annotated[int, Field(ge=1)] = 500
-    """Jobs that all workers together submit to Replicate in a minute, for each account there."""
-
-    fal_concurrency: Annotated[int, Field(ge=1)] = 10
-    """Jobs that all workers together have running at fal, for each account there."""
-
-    fal_per_minute: Annotated[int, Field(ge=1)] = 500
-    """Jobs that all workers together submit to fal in a minute, for each account there."""
-
-    provider_connect_seconds: Seconds = 10
-    """The longest that connecting to a provider may take."""
-
-    provider_read_seconds: Seconds = 30
-    """The longest that a provider may be silent within a call."""
-
-    provider_call_seconds: Seconds = 60
-    """The longest that one call may take in all; for a submission, all its tries together."""
-
-    provider_wait_seconds: Seconds = 10
-    """A provider that asks to wait longer is left alone by all workers, and the task comes back later."""
-
-    provider_poll_seconds: Seconds = 0.2
-    """The shortest pause between two looks at a job; the longest is fifty times that (`providers/patience.py`)."""
-
-    provider_job_seconds: Seconds = 1800
-    """A job that runs longer at a provider is cancelled there, and its task fails."""
-
-    provider_inline_bytes: Annotated[int, Field(ge=1)] = 8 << 20
-    """The largest stored input that is sent inside a request, where the storage cannot sign a URL for it."""
-
-    task_days: Annotated[float, Field(ge=0)] = 90
-    """Finished tasks are deleted after so many days, generations stay; 0 keeps tasks for ever."""
-
-    event_days: Annotated[float, Field(ge=0)] = 30
-    """Events are deleted after so many days; 0 keeps them for ever."""
-
-    orphan_seconds: Seconds = 24 * 3600
-    """How old a file that belongs to nothing must be to be deleted."""
-
-    public_media_url: Annotated[str, Field(pattern=r"^(https?://.+)?$")] = ""
-    """Where everybody can read the storage, `https://media.example.com`; empty means that the storage signs URLs."""
+    public_media_url: WebUrl = ""
+    """URL under which everybody can read the storage, such as `https://media.example.com`. Empty: the storage signs
+    the URLs of results."""
 
     media_url_seconds: Seconds = 3600
-    """How long a signed URL is good for."""
-
-    gateway_origins: tuple[str, ...] = ()
-    """Web origins whose pages may call the gateway themselves: `["https://app.example.com"]`. Back ends need none."""
+    """Seconds that a signed URL is valid."""
 
     batch_urls: tuple[str, ...] = ()
-    """fsspec URLs under which scheduled batches may read lists and folders of images, for example `s3://bucket/in/`.
-    Lists may always come from http(s)."""
+    """fsspec URLs, such as `["s3://bucket/in/"]`, under which scheduled batches may read lists and folders of images.
+    Lists at http(s) URLs are always allowed."""
+
+
+class _Retention(_Group):
+    """How long it is kept"""
+
+    task_days: Annotated[float, Field(ge=0)] = 90
+    """Days after which a finished task is deleted; its results stay. 0: never."""
+
+    event_days: Annotated[float, Field(ge=0)] = 30
+    """Days after which an event is deleted. 0: never."""
+
+    orphan_seconds: Seconds = 24 * 3600
+    """Age in seconds from which a file that belongs to no result is deleted."""
+
+
+class _Access(_Group):
+    """Who is let in"""
+
+    token: SecretStr | None = None
+    """Personal access token that the command line and the Python library use."""
+
+    service_key: SecretStr | None = None
+    """Key whose holder may act for every project. Not set: there is no such key."""
+
+    jwt_secret: Annotated[SecretStr, Field(min_length=32)] | None = None
+    """Secret that a login service, such as Supabase, signs its HS256 tokens with. Not set: HS256 is refused."""
+
+    jwt_jwks_url: Annotated[str, Field(pattern=r"^(https://.+|http://(localhost|127\.0\.0\.1)[:/].*)?$")] = ""
+    """URL of the public keys (JWKS) of a login service for RS256, ES256 and EdDSA tokens. Empty: those are refused."""
+
+    jwt_audience: str = "authenticated"
+    """Audience that a token must name in `aud`."""
+
+    jwt_issuer: str | None = None
+    """Issuer that a token must name in `iss`. Not set: every issuer that signs with the key is accepted."""
+
+    seal_public_key: str = ""
+    """Public key with which callers encrypt their tokens for deployment runs. Empty: `keys/seal.pub` in
+    `UNITASK_HOME`."""
+
+    seal_private_key: SecretStr | None = None
+    """Private key that decrypts those tokens; only the service needs it. Not set: `keys/seal.key` in
+    `UNITASK_HOME`."""
+
+    gateway_origins: tuple[str, ...] = ()
+    """Web origins, such as `["https://app.example.com"]`, whose pages may call the gateway from a browser."""
+
+
+class _Limits(_Group):
+    """What callers may ask for"""
+
+    create_calls_per_minute: Count = 120
+    """Calls that create tasks, per user and minute. The service key is exempt from this and the next two limits."""
+
+    create_rows_per_minute: Count = 20_000
+    """Tasks created, per user and minute."""
+
+    change_calls_per_minute: Count = 600
+    """Cancels and retries, per user and minute; and as many uploads."""
+
+    max_tasks_per_user: Count | None = None
+    """Tasks of one user that run at once in a pool, orchestrators not counted. Not set: no limit."""
+
+    credits_enforced: bool = False
+    """Whether a create is refused when the user's balance is too low. Costs are recorded in any case."""
+
+    allow_private_urls: bool = False
+    """Whether media URLs may point to private, loopback and link-local addresses."""
+
+    download_bytes: Count = 2 << 30
+    """Largest file in bytes that is fetched from a media URL."""
+
+    download_seconds: Seconds = 600
+    """Seconds that fetching one file from a media URL may take."""
+
+    image_pixels: Count = 64_000_000
+    """Largest picture in pixels that is decoded; each million takes 3 MB of memory."""
+
+    video_pixels: Count = 7680 * 4320
+    """Largest frame of a clip in pixels that is decoded."""
+
+    video_frames: Count = 36_000
+    """Longest clip in frames that is accepted as an input."""
+
+
+class _Workers(_Group):
+    """Workers"""
+
+    gpu_workers: Annotated[int, Field(ge=0)] = 1
+    """Most gpu worker flows that are kept running for the tasks that wait."""
+
+    api_workers: Annotated[int, Field(ge=0)] = 1
+    """Most api worker flows that are kept running for the tasks that wait."""
+
+    gpu_slots: Count = 1
+    """Tasks that one gpu worker flow runs at once."""
+
+    api_slots: Count = 16
+    """Tasks that one api worker flow runs at once, orchestrators not counted."""
+
+    lease_seconds: Seconds = 60
+    """Seconds without a heartbeat after which a worker's task can be claimed by another worker."""
+
+    heartbeat_seconds: Seconds = 5
+    """Seconds between two heartbeats of a worker; at most a third of `UNITASK_LEASE_SECONDS`."""
+
+    poll_seconds: Seconds = 1.5
+    """Seconds that an idle worker waits for a notification before it looks for tasks itself."""
+
+    progress_seconds: Seconds = 1
+    """Seconds between two times that a worker stores the progress of its tasks."""
+
+    progress_event_seconds: Annotated[float, Field(ge=0)] = 5
+    """Minimum seconds between two progress events of one task."""
+
+    preview_seconds: Seconds = 5
+    """Minimum seconds between two preview pictures of one task."""
+
+    idle_seconds: Seconds = 900
+    """Seconds without a task after which a worker flow ends."""
+
+    worker_max_tasks: Count = 500
+    """Tasks after which a worker flow run is replaced by a new one."""
+
+    worker_max_seconds: Seconds = 6 * 3600
+    """Seconds after which a worker flow run is replaced by a new one."""
+
+    drain_seconds: Seconds = 12
+    """Seconds that a worker which is asked to end may take to finish its tasks; then it releases the rest."""
+
+    engine_max_tasks: Count = 200
+    """Tasks after which a gpu worker's engine process is replaced by a new one."""
+
+
+class _Models(_Group):
+    """Models of our own engines"""
+
+    models: ModelTable = {}
+    """Models by alias, as JSON or as the path of a TOML file: see [engines](engines.md)."""
+
+    model_bytes: Count | None = None
+    """Bytes of weights that a gpu worker keeps loaded, for all its slots together. Not set: three quarters of the GPU's
+    memory, or half of the machine's where there is no GPU."""
+
+    lora_folder: Path | None = None
+    """Folder of the safetensors files that tasks may name as adapters. Not set: tasks may name none."""
+
+    lora_download: bool = False
+    """Whether a task may name an adapter by its URL, which is then fetched into `UNITASK_LORA_FOLDER`."""
+
+
+class _Providers(_Group):
+    """Providers"""
+
+    providers: dict[str, str] = {}
+    """Provider by task type, where it is not the default one: `{"magic_edit": "fal"}`. A model may follow:
+    `{"replicate_upscale": "replicate:owner/name:version"}`. The provider `engine` is our own gpu workers, with a model
+    of `UNITASK_MODELS` where the type needs one: `{"qwen_image": "engine:my-qwen"}`."""
+
+    replicate_token: SecretStr | None = None
+    """API token for Replicate. Not set: only users who gave a key of their own are served there."""
+
+    replicate_url: WebUrl = "https://api.replicate.com"
+    """URL of Replicate's API."""
+
+    replicate_concurrency: Count = 20
+    """Jobs that run at Replicate at once, of all workers together, for each account there."""
+
+    replicate_per_minute: Count = 500
+    """Jobs that are submitted to Replicate per minute, by all workers together, for each account there."""
+
+    fal_key: SecretStr | None = None
+    """API key for fal. Not set: only users who gave a key of their own are served there."""
+
+    fal_url: WebUrl = "https://queue.fal.run"
+    """URL of fal's queue."""
+
+    fal_jwks_url: WebUrl = "https://rest.fal.ai/.well-known/jwks.json"
+    """URL of the public keys with which fal signs webhooks."""
+
+    fal_concurrency: Count = 10
+    """Jobs that run at fal at once, of all workers together, for each account there."""
+
+    fal_per_minute: Count = 500
+    """Jobs that are submitted to fal per minute, by all workers together, for each account there."""
+
+    webhook_url: WebUrl = ""
+    """URL at which providers reach `unitask provider-webhooks`. Empty: workers only poll."""
+
+    provider_poll_seconds: Seconds = 0.2
+    """Shortest pause in seconds between two polls of a job; the longest is fifty times as long."""
+
+    provider_call_seconds: Seconds = 60
+    """Seconds that one call of a provider may take in all, half of them without a byte; for a submission, all its tries
+    together."""
+
+    provider_wait_seconds: Seconds = 10
+    """Longest pause in seconds, asked for by a provider, that a task waits for. For a longer one the task is released,
+    and no worker calls that account until it is over."""
+
+    provider_job_seconds: Seconds = 1800
+    """Seconds after which a job that still runs at a provider is cancelled there, and its task fails."""
+
+
+class Settings(_Storage, _Retention, _Access, _Limits, _Workers, _Models, _Providers):
+    """Every field is the variable `UNITASK_<FIELD>`."""
 
     @property
     def resolved_storage_url(self) -> str:
@@ -264,7 +282,7 @@ class Settings(BaseSettings):
 
 @cache
 def get_settings() -> Settings:
-    """The settings of this process. Tests clear it with `get_settings.cache_clear()`.
+    """Return the settings of this process. Tests clear it with `get_settings.cache_clear()`.
 
     Raises `TaskValidationError` that names the variables which are wrong, and never what they hold.
     """

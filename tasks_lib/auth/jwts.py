@@ -23,6 +23,8 @@ SHARED = "HS256"
 PUBLIC = ("RS256", "ES256", "EdDSA")
 SERVICE_ROLES = frozenset({"service", "service_role", "supabase_admin", "admin", "owner", "gateway", "worker"})
 
+CLOCK_SKEW_SECONDS = 10
+"""How far the clocks of issuer and service may be apart."""
 FETCH_SECONDS = 5.0
 FRESH_SECONDS = 600.0
 """After this long the keys are fetched anew."""
@@ -52,7 +54,7 @@ def verify(token: str) -> UUID:
             algorithms=[algorithm],
             audience=settings.jwt_audience,
             issuer=settings.jwt_issuer,
-            leeway=settings.jwt_leeway_seconds,
+            leeway=CLOCK_SKEW_SECONDS,
             options={"require": ["exp", "sub", "aud"] + (["iss"] if settings.jwt_issuer else [])},
         )
     except jwt.ExpiredSignatureError:

@@ -21,7 +21,7 @@ def count_create(caller: Caller, rows: int) -> None:
 
 def count_upload(caller: Caller) -> None:
     """Count an upload. Raises `RateLimitError`; the service key is exempt."""
-    _count(caller, "upload", 1, get_settings().upload_calls_per_minute)
+    _count(caller, "upload", 1, get_settings().change_calls_per_minute)
 
 
 def count_change(caller: Caller) -> None:

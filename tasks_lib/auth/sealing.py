@@ -29,6 +29,8 @@ from tasks_lib.settings import get_settings
 
 MARK = "sealed1."
 KEPT = b"unitask kept secret 1\0"
+SEAL_SECONDS = 600
+"""How long a sealed token is valid: a run that starts later is refused."""
 SKEW_SECONDS = 60
 """How far the clocks of caller and service may be apart."""
 
@@ -55,8 +57,7 @@ def ensure_key_pair(home: Path) -> None:
 def seal(token: str | SecretStr, request: Mapping[str, Any]) -> str:
     """Seal a token for one request (its JSON form). Raises `AuthenticationError` when there is no public key."""
     secret = token.get_secret_value() if isinstance(token, SecretStr) else token
-    settings = get_settings()
-    expiry = _EXPIRY.pack(int(time.time() + settings.seal_seconds))
+    expiry = _EXPIRY.pack(int(time.time() + SEAL_SECONDS))
     # What can be no token is refused where the others are.
     box = _SUITE.encrypt(secret.encode(errors="replace"), _public_key(), _bound(request, expiry))
     return MARK + _encode(expiry + box).decode()
@@ -78,7 +79,7 @@ def unseal(sealed: str, request: Mapping[str, Any]) -> SecretStr:
     except (InvalidTag, ValueError, struct.error):
         raise AuthenticationError("the sealed token does not belong to this request and this service") from None
     left = until - time.time()
-    if not -SKEW_SECONDS <= left <= get_settings().seal_seconds + SKEW_SECONDS:
+    if not -SKEW_SECONDS <= left <= SEAL_SECONDS + SKEW_SECONDS:
         raise AuthenticationError("the sealed token has expired; send the request again")
     return SecretStr(token)
 

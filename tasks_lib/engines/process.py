@@ -27,6 +27,8 @@ logger = logging.getLogger(__name__)
 
 START_SECONDS = 120
 STOP_SECONDS = 10
+# The process is renewed when it has grown by more than this since its first task.
+GROWTH_BYTES = 4 << 30
 
 
 class EngineProcess:
@@ -150,11 +152,10 @@ class EngineProcess:
     def _renew_if_worn(self) -> None:
         if self._process is None or self._process.poll() is not None:
             return
-        settings = get_settings()
         # What loaded models take is not wear: their cache has a bound of its own.
         size = psutil.Process(self._process.pid).memory_info().rss - self._in_models
         self._first_size = size if self._tasks == 1 else self._first_size
-        if self._tasks >= settings.engine_max_tasks or size - self._first_size > settings.engine_growth_bytes:
+        if self._tasks >= get_settings().engine_max_tasks or size - self._first_size > GROWTH_BYTES:
             logger.info("the engine process is renewed after %d tasks at %d MiB", self._tasks, size >> 20)
             self.kill()
 

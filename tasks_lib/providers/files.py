@@ -19,9 +19,10 @@ from tasks_lib.media.video import check_length, probe
 from tasks_lib.providers.base import Work
 from tasks_lib.providers.clients import Client
 from tasks_lib.providers.network import ResultGone
-from tasks_lib.settings import get_settings
 
 SIGNED_SECONDS = 3600
+# The largest input that is sent inside a request, where the storage cannot sign a URL for it.
+INLINE_BYTES = 8 << 20
 IMAGE_SUFFIXES = {"jpeg": ".jpg", "png": ".png", "webp": ".webp"}
 
 
@@ -63,7 +64,7 @@ async def _sent(path: Path, client: Client) -> str:
     sent = _inline(path, kind) or await client.adapter.upload(client.http, path, kind)
     if sent is None:
         raise TaskValidationError(
-            f"an input has more than the {get_settings().provider_inline_bytes} bytes that can be sent to "
+            f"an input has more than the {INLINE_BYTES} bytes that can be sent to "
             f"{client.adapter.name} from this storage: give it as an http(s) URL, or keep media where URLs can be "
             "signed (UNITASK_STORAGE_URL)"
         )
@@ -71,7 +72,7 @@ async def _sent(path: Path, client: Client) -> str:
 
 
 def _inline(path: Path, kind: str) -> str | None:
-    if path.stat().st_size > get_settings().provider_inline_bytes:
+    if path.stat().st_size > INLINE_BYTES:
         return None
     return f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"
 

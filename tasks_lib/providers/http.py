@@ -26,6 +26,7 @@ from tasks_lib.providers.network import Network, ResultGone
 from tasks_lib.settings import Settings, get_settings
 
 TRIES = 4
+CONNECT_SECONDS = 10
 ANSWER_BYTES = 16 << 20
 LONGEST_PAUSE = 3600.0
 # As many as jobs are looked at or submitted at once; a new one costs a handshake.
@@ -36,6 +37,11 @@ TURNED_AWAY = (429, 503)
 
 class Ambiguous(Exception):  # noqa: N818 - the name of an outcome, not of a fault
     """A submission was sent and no good answer came: nobody knows whether there is a job."""
+
+
+def _timeout(settings: Settings) -> httpx2.Timeout:
+    # A provider that is silent for half of a call's time will hardly answer in the other half.
+    return httpx2.Timeout(settings.provider_call_seconds / 2, connect=CONNECT_SECONDS)
 
 
 @dataclass(frozen=True)
@@ -64,9 +70,7 @@ class Http:
         self._client = httpx2.AsyncClient(
             base_url=base_url.rstrip("/"),
             headers={"Authorization": f"{authorization} {key.get_secret_value()}"},
-            timeout=httpx2.Timeout(
-                self._settings.provider_read_seconds, connect=self._settings.provider_connect_seconds
-            ),
+            timeout=_timeout(self._settings),
             limits=httpx2.Limits(max_connections=200, max_keepalive_connections=IDLE_CONNECTIONS),
             # A redirect would carry the key to wherever it points.
             follow_redirects=False,
@@ -195,9 +199,7 @@ class Downloads:
             transport=transport,
             follow_redirects=True,
             max_redirects=5,
-            timeout=httpx2.Timeout(
-                self._settings.provider_read_seconds, connect=self._settings.provider_connect_seconds
-            ),
+            timeout=_timeout(self._settings),
         )
 
     async def __aenter__(self) -> Self:

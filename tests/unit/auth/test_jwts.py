@@ -151,9 +151,7 @@ def test_known_keys_serve_on_and_end_when_the_login_service_is_away(
         keys.find("RS256")
 
 
-@pytest.mark.parametrize(
-    ("name", "value"), [("SECRET", "short"), ("JWKS_URL", "http://login.example/jwks"), ("LEEWAY_SECONDS", "3600")]
-)
+@pytest.mark.parametrize(("name", "value"), [("SECRET", "short"), ("JWKS_URL", "http://login.example/jwks")])
 def test_settings_are_refused_when_they_are_unsafe(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
     monkeypatch.setenv(f"UNITASK_JWT_{name}", value)
     with pytest.raises(ValidationError):
