@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
-PAGE = ROOT / "docs/decisions/0012-faults-of-the-predecessor-and-peers.md"
+ROOT = Path(__file__).parents[3]
+PAGE = ROOT / "docs/history/faults-of-the-predecessor-and-peers.md"
 FAULTS = {"A": 18, "B": 8, "C": 12, "D": 12, "E": 12, "": 56, "P": 25}
 
 
