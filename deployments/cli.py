@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,8 +10,6 @@ from typing import Annotated, Any, Literal
 
 import sqlalchemy as sa
 import typer
-from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from db.embedded import EmbeddedPostgresError
@@ -21,7 +17,7 @@ from deployments import supervisor
 from deployments.status import platform_status
 from deployments.supervisor import PREFERRED_PORT
 from flows import fleet
-from tasks_lib.cli import Output, OutputOption
+from tasks_lib.cli.output import Output, OutputOption, complain, console, errors, print_json, say, table_of
 from tasks_lib.errors import TaskError
 
 app = typer.Typer(no_args_is_help=True)
@@ -29,7 +25,7 @@ app = typer.Typer(no_args_is_help=True)
 Pool = Literal["gpu", "api"]
 STREAM_SECONDS = 5
 """How long the gateway lets what it answers go on when it is asked to end."""
-MARKS = {"good": "[green]ok[/]", "note": "[yellow]note[/]", "wrong": "[red]wrong[/]"}
+MARKS = {"good": ("ok", "green"), "note": ("note", "yellow"), "wrong": ("wrong", "red")}
 
 
 @app.command()
@@ -38,7 +34,7 @@ def up(output: OutputOption = Output.table) -> None:
     from deployments.deploy import deploy as run_deploy
 
     began = time.monotonic()
-    with _no_traceback(), Console(stderr=True).status("starting Postgres, Prefect's server and the workers") as status:
+    with _no_traceback(), errors.status("starting Postgres, Prefect's server and the workers") as status:
         run = supervisor.up()
         status.update("registering the deployments")
         done = run_deploy()
@@ -46,8 +42,8 @@ def up(output: OutputOption = Output.table) -> None:
     _show(platform_status(), output)
     if output is Output.table:
         for change in done.kept if done.changed else ():
-            print(change)
-        Console().print(f"ready in {time.monotonic() - began:.1f} s; see {run.prefect_ui_url}, end with `unitask down`")
+            say(str(change))
+        say(f"ready in {time.monotonic() - began:.1f} s; see {run.prefect_ui_url}, end with `unitask down`")
 
 
 @app.command()
@@ -71,12 +67,11 @@ def deploy(
     with _no_traceback():
         done = run_deploy(dry_run=dry_run)
     if output is Output.json:
-        print(json.dumps(asdict(done) | {"changed": done.changed, "removed": done.removed}, indent=2))
-        return
+        return print_json(asdict(done) | {"changed": done.changed, "removed": done.removed})
     for change in done.changes:
-        print(f"would be {change}" if dry_run and change.kind != "kept" else change)
+        say(f"would be {change}" if dry_run and change.kind != "kept" else str(change))
     verb = "would be registered" if dry_run else "registered"
-    print(f"{verb if done.changed else 'unchanged'}: {', '.join(done.deployments)}")
+    return say(f"{verb if done.changed else 'unchanged'}: {', '.join(done.deployments)}")
 
 
 @app.command()
@@ -97,12 +92,12 @@ def doctor(output: OutputOption = Output.table) -> None:
     with _no_traceback():
         findings = examine()
     if output is Output.json:
-        print(json.dumps([finding._asdict() for finding in findings], indent=2))
+        print_json([finding._asdict() for finding in findings])
     else:
-        table = Table("", "what", "how it is", box=None)
+        table = table_of("", "what", "how it is")
         for finding in findings:
-            table.add_row(MARKS[finding.state], finding.what, Text(finding.text))
-        Console().print(table)
+            table.add_row(Text(*MARKS[finding.state]), finding.what, finding.text)
+        console.print(table)
     if any(finding.state == "wrong" for finding in findings):
         raise typer.Exit(1)
 
@@ -156,15 +151,14 @@ def server(
 
 def _show(found: dict[str, Any], output: Output) -> None:
     if output is Output.json:
-        print(json.dumps(found, indent=2))
-        return
-    table = Table("process", "state", "pid", "where", box=None)
+        return print_json(found)
+    table = table_of("process", "state", "pid", "where")
     for name, process in found["processes"].items():
         table.add_row(name, process["state"], str(process["pid"] or ""), process["where"])
     for name, pool in found["pools"].items():
         queues = ", ".join(f"{queue} ({state})" for queue, state in pool["queues"].items())
         table.add_row(f"pool {name}", pool["state"], "", f"{pool['workers']} worker(s); queues {queues}")
-    Console().print(table)
+    return console.print(table)
 
 
 @contextmanager
@@ -173,8 +167,8 @@ def _no_traceback() -> Iterator[None]:
     try:
         yield
     except (TaskError, EmbeddedPostgresError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        complain(f"error: {error}")
         raise typer.Exit(1) from None
     except sa.exc.DBAPIError as error:
-        print(f"error: the database refused: {error.orig}", file=sys.stderr)
+        complain(f"error: the database refused: {error.orig}")
         raise typer.Exit(1) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -9,7 +10,7 @@ import sqlalchemy as sa
 from db import tables
 from tasks_lib import database
 from tasks_lib.arguments import checked
-from tasks_lib.auth import Caller
+from tasks_lib.auth import Caller, authenticate
 from tasks_lib.errors import NotFoundError, TaskValidationError
 from tasks_lib.params.base import Label
 
@@ -53,6 +54,24 @@ def ensure_project(user_id: UUID, name: Label, aspect_ratio: str | None = None) 
     return found
 
 
+def find_project(text: str) -> UUID:
+    """The caller's project of that id or name. Raises `NotFoundError`, the same for one of somebody else's."""
+    caller = authenticate()
+    with suppress(ValueError):
+        # Looked up by who needs it.
+        return UUID(text)
+    projects = tables.projects
+    own = [] if caller.is_service else [projects.c.user_id == caller.user_id]
+    with database.transaction() as connection:
+        named = sa.select(projects.c.id).where(projects.c.name == text, *own).limit(2)
+        found: list[UUID] = list(connection.scalars(named))
+    if not found:
+        raise NotFoundError(f"there is nothing with the id {text!r:.80}, and no project of yours has that name")
+    if len(found) > 1:
+        raise TaskValidationError(f"several projects are named `{text}`: give the id", "project_id")
+    return found[0]
+
+
 def only_project(caller: Caller) -> UUID:
     """The caller's project, if there is exactly one."""
     projects = tables.projects
@@ -65,7 +84,7 @@ def only_project(caller: Caller) -> UUID:
             .order_by(projects.c.name)
         ).all()
     if not found:
-        raise NotFoundError("you have no project yet")
+        raise NotFoundError("you have no project yet: `unitask project create NAME` makes one")
     if len(found) > 1:
         named = ", ".join(f"{row.name} ({row.id})" for row in found)
         raise TaskValidationError(f"you have several projects; name one with --project: {named}", "project_id")

@@ -35,9 +35,10 @@ def _check_id(value: Any) -> Any:
 
 
 def _check_status(value: str) -> str:
-    if value not in STATUSES:
+    """The status that was meant, in whatever case."""
+    if value.capitalize() not in STATUSES:
         raise ValueError(f"there is no status {value!r:.50}; there are {', '.join(STATUSES)}")
-    return value
+    return value.capitalize()
 
 
 def _check_pool(value: str) -> str:

@@ -91,6 +91,7 @@ def list_tasks(
     task_type: Text | None = None,
     batch_id: Id | None = None,
     parent_task_id: Id | None = None,
+    top_level: bool = False,
     shot_id: Id | None = None,
     created_after: datetime | None = None,
     created_before: datetime | None = None,
@@ -101,13 +102,16 @@ def list_tasks(
 ) -> list[Task]:
     """The caller's tasks, newest first; those of one parent or batch in the order of their creation.
 
-    `text` are words of the parameters, as one types them into a web search. The next page is what comes `after` the
+    `top_level` leaves the children of others out. `text` are words of the parameters, as one types them into a web
+    search, and a status counts in any case of its letters. The next page is what comes `after` the
     `cursor` of this page's last task: whatever is created meanwhile, it skips and repeats nothing.
     """
     caller = authenticate(token)
     t = tables.tasks
     ids = {t.c.project_id: project_id, t.c.batch_id: batch_id, t.c.parent_task_id: parent_task_id}
     filters = [column == to_id(value) for column, value in ids.items() if value is not None]
+    if top_level:
+        filters.append(t.c.parent_task_id.is_(None))
     if shot_id is not None:
         filters.append(sa.literal_column(tables.SHOT_OF_TASK) == str(to_id(shot_id)))
     if status is not None:

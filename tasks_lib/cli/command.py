@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+import importlib.metadata
+import os
 import sys
-from importlib.metadata import entry_points
+from typing import Annotated
 
 import typer
-from rich.text import Text
 
 from tasks_lib.cli import batches, credits, dead, models, providers, results, retention, tasks, templates, tokens, types
-from tasks_lib.cli.output import errors
+from tasks_lib.cli.output import complain, say
 from tasks_lib.errors import TaskError
 from tasks_lib.masking import mask_logs
 
+EXIT_CODES = (
+    "Exit codes: 0 it is as was asked for; 1 it is not, and a line on stderr says why; 2 the command was called "
+    "wrongly; 70 a fault of this program's own, whose traceback UNITASK_DEBUG=1 shows; 130 interrupted."
+)
+FAULT = 70
+SHOWN_REFUSALS = 20
+
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
-    help="Media work: people get tables and live bars, programs `--output json`.",
+    help="Media work: people get tables and live bars, programs `--output json`.\n\n"
+    "Wherever the id of a task is asked for, its beginning is enough, if no other task of yours begins so.",
+    epilog=EXIT_CODES,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 for part in (tasks.app, batches.app, dead.app, models.app, providers.app, results.app, retention.app):
     app.add_typer(part)
@@ -27,7 +37,19 @@ app.add_typer(tokens.app, name="token")
 app.add_typer(credits.app, name="credits")
 
 
-SHOWN_REFUSALS = 20
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        say(f"unitask {importlib.metadata.version('unitask')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="show the version, and end")
+    ] = False,
+) -> None:
+    """Take the options that stand before a command."""
 
 
 def told(error: TaskError) -> str:
@@ -41,14 +63,21 @@ def told(error: TaskError) -> str:
 
 
 def main() -> None:
-    """Run the command line; a mistake of the user's ends in one line, and a status of 1."""
+    """Run the command line; what goes wrong ends in one line, and a status of its own (`EXIT_CODES`)."""
     mask_logs()
-    for point in entry_points(group="unitask.commands"):
+    for point in importlib.metadata.entry_points(group="unitask.commands"):
         app.add_typer(point.load())
     try:
-        app()
+        app(prog_name="unitask")
     except TaskError as error:
-        errors.print(Text(told(error), style="red"))
-        sys.exit(1)
+        complain(told(error))
+    except (OSError, TimeoutError) as error:
+        complain(str(error) or type(error).__name__)
     except KeyboardInterrupt:
         sys.exit(130)
+    except Exception as error:
+        if os.environ.get("UNITASK_DEBUG"):
+            raise
+        complain(f"a fault of this program's own: {type(error).__name__}: {' '.join(str(error).split())}")
+        sys.exit(FAULT)
+    sys.exit(1)

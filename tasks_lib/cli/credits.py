@@ -8,13 +8,12 @@ from typing import Annotated
 from uuid import UUID
 
 import typer
-from rich.table import Table
-from rich.text import Text
 
 from tasks_lib import accounts
 from tasks_lib.billing import ledger
 from tasks_lib.billing.cost import amount_text
-from tasks_lib.cli.output import Output, OutputOption, console, errors, print_json
+from tasks_lib.cli.output import Output, OutputOption, complain, console, moment, print_json, say, table_of
+from tasks_lib.ids import find_any_task_id
 
 app = typer.Typer(no_args_is_help=True, help="What is left, what things cost, and the books. One credit is one dollar.")
 
@@ -30,7 +29,7 @@ Amount = Annotated[Decimal, typer.Argument(parser=_amount, metavar="AMOUNT", hel
 UserArgument = Annotated[str, typer.Argument(help="name of the user")]
 UserOption = Annotated[str | None, typer.Option("--user", help="whose, if the token is the service key")]
 ReasonOption = Annotated[str, typer.Option("--reason", help="what the ledger will say")]
-TaskArgument = Annotated[UUID, typer.Argument(help="id of a task")]
+TaskArgument = Annotated[str, typer.Argument(help="id of a task of anybody's, or its beginning", metavar="TASK")]
 
 
 @app.command()
@@ -50,9 +49,9 @@ def show_ledger(
     entries = ledger.list_entries(user_id=_user_id(user), limit=limit)
     if output is Output.json:
         return print_json([dataclasses.asdict(entry) for entry in entries])
-    table = Table("when", "what", "credits", "task", "reason", box=None, header_style="bold")
+    table = table_of("when", "what", "credits", "task", "reason")
     for entry in entries:
-        when, reason = f"{entry.created_at:%Y-%m-%d %H:%M:%S}", Text(entry.details.get("reason", ""))
+        when, reason = moment(entry.created_at), entry.details.get("reason", "")
         table.add_row(when, entry.kind, amount_text(entry.amount), str(entry.task_id or ""), reason)
     return console.print(table)
 
@@ -65,7 +64,7 @@ def budgets(user: UserOption = None, output: OutputOption = Output.table) -> Non
         return print_json([dataclasses.asdict(budget) for budget in found])
     for budget in found:
         where = f" in project {budget.project_id}" if budget.project_id else ""
-        console.print(f"{amount_text(budget.amount)} credits a {budget.period}{where}", highlight=False)
+        say(f"{amount_text(budget.amount)} credits a {budget.period}{where}")
     return None
 
 
@@ -86,14 +85,14 @@ def refund(
     output: OutputOption = Output.table,
 ) -> None:
     """Give back what a task and all below it were charged, once. Needs the database, so it is for operators."""
-    given = ledger.refund(task_id, amount, reason)
+    given = ledger.refund(find_any_task_id(task_id), amount, reason)
     _print_amount("refunded", given, f"{amount_text(given)} credits are given back", output)
 
 
 @app.command()
 def release(task_id: TaskArgument, output: OutputOption = Output.table) -> None:
     """Give back what a task still holds after its end: see reconcile. Needs the database, so it is for operators."""
-    given = ledger.release(task_id)
+    given = ledger.release(find_any_task_id(task_id))
     _print_amount("released", given, f"{amount_text(given)} credits are held no more", output)
 
 
@@ -116,18 +115,18 @@ def reconcile(output: OutputOption = Output.table) -> None:
     if output is Output.json:
         print_json(dataclasses.asdict(books))
     else:
-        table = Table("user", "granted", "refunded", "charged", "held", "balance", box=None, header_style="bold")
+        table = table_of("user", "granted", "refunded", "charged", "held", "balance")
         for account in books.accounts:
             parts = (account.granted, account.refunded, account.charged, account.held, account.balance)
-            table.add_row(Text(account.name), *map(amount_text, parts))
+            table.add_row(account.name, *map(amount_text, parts))
         console.print(table)
         for kept in books.kept_holds:
             jobs = ", ".join(f"{job['provider']} {job['job_id'] or ''} {job['state']}" for job in kept.jobs or [])
             held = amount_text(kept.amount)
-            console.print(f"task {kept.task_id} still holds {held}, because of {jobs or 'nothing'}", highlight=False)
+            say(f"task {kept.task_id} still holds {held}, because of {jobs or 'nothing'}")
         for fault in books.faults:
-            errors.print(Text(f"user {fault.user_id}, task {fault.task_id}: {fault.fault}", style="red"))
-        console.print("ledger and tasks agree" if not books.faults else f"{len(books.faults)} contradictions")
+            complain(f"user {fault.user_id}, task {fault.task_id}: {fault.fault}")
+        say("ledger and tasks agree" if not books.faults else f"{len(books.faults)} contradictions")
     if books.faults:
         raise typer.Exit(1)
 
@@ -139,4 +138,4 @@ def _user_id(name: str | None) -> UUID | None:
 def _print_amount(name: str, amount: Decimal, text: str, output: Output) -> None:
     if output is Output.json:
         return print_json({name: amount})
-    return console.print(text, highlight=False)
+    return say(text)

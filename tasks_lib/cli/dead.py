@@ -6,12 +6,11 @@ import dataclasses
 from typing import Annotated
 
 import typer
-from rich.table import Table
-from rich.text import Text
 
 from tasks_lib import client
-from tasks_lib.cli.inputs import ProjectOption
-from tasks_lib.cli.output import Output, OutputOption, console, print_json
+from tasks_lib.cli.inputs import ProjectOption, project_or_all
+from tasks_lib.cli.output import Output, OutputOption, moment, print_json, print_rows
+from tasks_lib.cli.tasks import shown_ids
 
 app = typer.Typer()
 
@@ -23,17 +22,19 @@ def dead(
     output: OutputOption = Output.table,
 ) -> None:
     """List the tasks that failed for good by themselves, newest first; `unitask retry` brings one back."""
-    tasks = client.list_dead_letters(project_id=project, limit=limit)
+    tasks = client.list_dead_letters(project_id=project_or_all(project), limit=limit)
     if output is Output.json:
         return print_json([dataclasses.asdict(task) for task in tasks])
-    table = Table("task", "type", "attempts", "failed", "kind", "why", box=None, header_style="bold")
-    for task in tasks:
-        table.add_row(
-            str(task.id),
+    ids = shown_ids(tasks)
+    rows = [
+        [
+            ids[task.id],
             task.task_type,
             f"{task.attempt} of {task.max_attempts}",
-            f"{task.finished_at:%Y-%m-%d %H:%M:%S}",
-            task.error_kind,
-            Text(task.error_message or ""),
-        )
-    return console.print(table)
+            moment(task.finished_at),
+            task.error_kind or "",
+            " ".join((task.error_message or "").split()),
+        ]
+        for task in tasks
+    ]
+    return print_rows(["task", "type", "attempts", "failed", "kind", "why"], rows)

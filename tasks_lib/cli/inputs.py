@@ -6,16 +6,38 @@ import json
 import sys
 from pathlib import Path
 from typing import Annotated, Any
+from uuid import UUID
 
 import typer
 from pydantic import ValidationError
 
 from tasks_lib import accounts, client
+from tasks_lib.arguments import STATUSES
 from tasks_lib.auth import authenticate
 from tasks_lib.creation import Dependency, public_type
-from tasks_lib.errors import TaskValidationError
+from tasks_lib.errors import NotFoundError, TaskValidationError
+from tasks_lib.ids import find_task_id, is_beginning
+from tasks_lib.types.registry import task_types
 
-ProjectOption = Annotated[str | None, typer.Option("--project", help="id of the project; not needed with only one")]
+
+def _public_types() -> list[str]:
+    return sorted(name for name, declared in task_types().items() if declared.public)
+
+
+TaskArgument = Annotated[str, typer.Argument(help="id of a task, or its beginning", metavar="TASK")]
+TypeArgument = Annotated[
+    str, typer.Argument(help="a name from `unitask types list`", autocompletion=_public_types, metavar="TYPE")
+]
+TypeOption = Annotated[str | None, typer.Option("--type", help="only this type", autocompletion=_public_types)]
+StatusOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Pending, Processing, Complete, Failed or Cancelled; may be repeated", autocompletion=lambda: STATUSES
+    ),
+]
+ProjectOption = Annotated[
+    str | None, typer.Option("--project", help="id or name of the project; not needed with only one")
+]
 ParamsOption = Annotated[
     str | None, typer.Option("--params", help="a JSON file with the parameters; - reads them from stdin")
 ]
@@ -27,15 +49,20 @@ KeyOption = Annotated[str | None, typer.Option("--key", help="idempotency key: t
 PriorityOption = Annotated[int, typer.Option("--priority", help="-100 to 100, among your own tasks")]
 DependsOnOption = Annotated[
     list[str] | None,
-    typer.Option("--depends-on", help="id of a task that must complete first, or ID:run_anyway; may be repeated"),
+    typer.Option("--depends-on", help="task that must complete first, or TASK:run_anyway; may be repeated"),
 ]
 WatchOption = Annotated[bool, typer.Option("--watch", help="stay, and show how it goes")]
 QuoteOption = Annotated[bool, typer.Option("--quote", help="only say what it would cost")]
 
 
 def project_or_only(project: str | None) -> str:
-    """Return the given project, or else the caller's only one."""
-    return project or str(accounts.only_project(authenticate()))
+    """Return the id of the given project, or else of the caller's only one."""
+    return str(accounts.only_project(authenticate()) if project is None else accounts.find_project(project))
+
+
+def project_or_all(project: str | None) -> UUID | None:
+    """Return the id of the given project, or none for all of the caller's."""
+    return None if project is None else accounts.find_project(project)
 
 
 def read_params(source: str | None, settings: list[str] | None) -> dict[str, Any]:
@@ -58,10 +85,12 @@ def put_files(values: dict[str, Any], files: list[str] | None, task_type: str, p
 
 def dependency(text: str) -> Dependency:
     """Take `ID` or `ID:policy` apart."""
-    id_, _, policy = text.partition(":")
+    beginning, _, policy = text.partition(":")
     try:
-        return Dependency.model_validate({"task_id": id_, "policy": policy or "fail"})
-    except ValidationError:
+        return Dependency.model_validate({"task_id": find_task_id(beginning), "policy": policy or "fail"})
+    except (ValidationError, NotFoundError) as error:
+        if isinstance(error, NotFoundError) and is_beginning(beginning):
+            raise
         raise TaskValidationError(f"`{text}` must be the id of a task, or ID:run_anyway", "depends_on") from None
 
 

@@ -6,10 +6,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
-from rich.text import Text
 
-from tasks_lib.cli.output import Output, OutputOption, console, print_json
+from tasks_lib.cli.output import Output, OutputOption, console, print_json, table_of
 from tasks_lib.engines import weights
 from tasks_lib.settings import get_settings
 
@@ -38,9 +36,9 @@ def list_models(
         )
     if output is Output.json:
         return print_json(rows)
-    table = Table("model", "pipeline", "serves", "weights", "where", box=None, header_style="bold")
+    table = table_of("model", "pipeline", "serves", "weights", "where")
     for row in rows:
         size = "not there" if row["bytes"] is None else f"{row['bytes'] / 1e9:.1f} GB"
-        where = Text(f"{row['path']}\n{row['sha256']}" if row["sha256"] else str(row["path"]))
+        where = f"{row['path']}\n{row['sha256']}" if row["sha256"] else str(row["path"])
         table.add_row(row["model"], row["pipeline"], ", ".join(row["serves"]), size, where)
     return console.print(table)

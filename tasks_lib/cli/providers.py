@@ -5,15 +5,14 @@ from __future__ import annotations
 import dataclasses
 import signal
 from typing import Annotated
-from uuid import UUID
 
 import typer
 from pydantic import SecretStr
-from rich.table import Table
 
 from tasks_lib.auth import authenticate
-from tasks_lib.cli.output import Output, OutputOption, console, print_json
+from tasks_lib.cli.output import Output, OutputOption, console, moment, print_json, say, table_of
 from tasks_lib.errors import AuthorizationError
+from tasks_lib.ids import find_task_id
 from tasks_lib.providers import jobs, keys
 
 app = typer.Typer(no_args_is_help=True)
@@ -32,7 +31,7 @@ def set_key(
 ) -> None:
     """Give a key. It is stored encrypted, and shown to nobody again."""
     keys.set_key(provider, SecretStr(key))
-    console.print(f"your tasks go to {provider} with your key from now on")
+    say(f"your tasks go to {provider} with your key from now on")
 
 
 @keys_app.command("list")
@@ -41,9 +40,9 @@ def list_keys(output: OutputOption = Output.table) -> None:
     found = keys.list_keys()
     if output is Output.json:
         return print_json([dataclasses.asdict(key) for key in found])
-    table = Table("provider", "given", box=None, header_style="bold")
+    table = table_of("provider", "given")
     for key in found:
-        table.add_row(key.provider, f"{key.created_at:%Y-%m-%d %H:%M}")
+        table.add_row(key.provider, moment(key.created_at))
     return console.print(table)
 
 
@@ -51,19 +50,19 @@ def list_keys(output: OutputOption = Output.table) -> None:
 def delete_key(provider: ProviderArgument) -> None:
     """Take a key back. What runs with it can then be neither fetched nor cancelled by us."""
     keys.delete_key(provider)
-    console.print(f"your key for {provider} is deleted")
+    say(f"your key for {provider} is deleted")
 
 
 @providers_app.command("settle")
 def settle(
-    task_id: Annotated[UUID, typer.Argument(help="a task that failed as `unknown_outcome`")],
+    task_id: Annotated[str, typer.Argument(help="a task that failed as `unknown_outcome`", metavar="TASK")],
     paid: Annotated[bool, typer.Option("--paid/--not-paid", help="whether the provider's own books have the job")],
 ) -> None:
     """Settle the credits that a task holds while nobody knows whether its provider took the job: by the service key."""
     if not authenticate().is_service:
         raise AuthorizationError("only the service may settle what nobody knows: set UNITASK_TOKEN to its key")
-    count = jobs.settle_unknown(task_id, paid=paid)
-    console.print(f"{count} job(s) settled: the hold was {'captured' if paid else 'released'}")
+    count = jobs.settle_unknown(find_task_id(task_id), paid=paid)
+    say(f"{count} job(s) settled: the hold was {'captured' if paid else 'released'}")
 
 
 @app.command("provider-webhooks")
@@ -97,5 +96,5 @@ def provider_sim(
     ends = {signal.SIGINT, signal.SIGTERM}
     signal.pthread_sigmask(signal.SIG_BLOCK, ends)
     with Simulator(latency, late_cost).serving(port) as simulator:
-        typer.echo(f"a provider for trials listens at {simulator.url}; Ctrl-C ends it")
+        say(f"a provider for trials listens at {simulator.url}; Ctrl-C ends it")
         signal.sigwait(ends)

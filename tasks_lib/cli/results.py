@@ -6,20 +6,21 @@ import dataclasses
 from typing import Annotated
 
 import typer
-from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
 from tasks_lib import monitor, results
-from tasks_lib.cli.output import Output, OutputOption, console, print_json
+from tasks_lib.cli.inputs import TaskArgument
+from tasks_lib.cli.output import Output, OutputOption, console, print_json, say, table_of
+from tasks_lib.ids import find_batch_id, find_generation_id, find_task_id
 
 app = typer.Typer()
 
 
 @app.command()
-def tree(task_id: Annotated[str, typer.Argument(help="id of a task")], output: OutputOption = Output.table) -> None:
+def tree(task_id: TaskArgument, output: OutputOption = Output.table) -> None:
     """Show a task and everything below it."""
-    found = results.get_tree(task_id)
+    found = results.get_tree(find_task_id(task_id))
     if output is Output.json:
         return print_json(dataclasses.asdict(found))
     return console.print(_branch(found))
@@ -27,14 +28,14 @@ def tree(task_id: Annotated[str, typer.Argument(help="id of a task")], output: O
 
 @app.command("batch-cost")
 def batch_cost(
-    batch_id: Annotated[str, typer.Argument(help="id of a batch, or of any task in it")],
+    batch_id: Annotated[str, typer.Argument(help="id of a batch, or of any task in it", metavar="TASK")],
     output: OutputOption = Output.table,
 ) -> None:
     """Show how many tasks of one call are where, and what they cost."""
-    found = results.get_batch(batch_id)
+    found = results.get_batch(find_batch_id(batch_id))
     if output is Output.json:
         return print_json({**dataclasses.asdict(found), "tasks": found.tasks, "cost": found.cost})
-    table = Table("status", "tasks", "credits", box=None, header_style="bold")
+    table = table_of("status", "tasks", "credits")
     for status, part in found.by_status.items():
         table.add_row(monitor.styled(status), str(part.tasks), str(part.cost))
     table.add_row("all", str(found.tasks), str(found.cost))
@@ -43,14 +44,14 @@ def batch_cost(
 
 @app.command()
 def history(
-    generation_id: Annotated[str, typer.Argument(help="id of a generation, or of a task that made it")],
+    generation_id: Annotated[str, typer.Argument(help="id of a generation, or of a task that made it", metavar="TASK")],
     output: OutputOption = Output.table,
 ) -> None:
     """Show how an image or film came about, from what it is based on to its newest variant."""
-    steps = results.get_history(generation_id)
+    steps = results.get_history(find_generation_id(generation_id))
     if output is Output.json:
         return print_json([dataclasses.asdict(step) for step in steps])
-    table = Table("generation", "variant", "shown", "made by", "prompt", "file", box=None, header_style="bold")
+    table = table_of("generation", "variant", "shown", "made by", "prompt", "file")
     for step in steps:
         params = step.made.get("params", {})
         table.add_row(
@@ -58,8 +59,8 @@ def history(
             step.variant_type or "none yet",
             "*" if step.is_primary else "",
             step.made.get("task_type", "a person"),
-            Text(params.get("prompt") or ""),
-            Text(step.location or ""),
+            str(params.get("prompt") or ""),
+            step.location or "",
         )
     return console.print(table)
 
@@ -74,7 +75,7 @@ def url(
     found = results.media_url(location, seconds=seconds)
     if output is Output.json:
         return print_json(found)
-    return console.print(found, highlight=False, soft_wrap=True)
+    return say(found)
 
 
 def _branch(found: results.TaskTree) -> Tree:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from tasks_lib import retention
-from tasks_lib.cli.output import Output, OutputOption, console, print_json
+from tasks_lib.cli.output import Output, OutputOption, print_json, say
 
 app = typer.Typer()
 
@@ -28,4 +28,4 @@ def prune(
         return print_json(dataclasses.asdict(pruned))
     verb = "would be deleted" if dry_run else "deleted"
     counts = f"{pruned.tasks} tasks, {pruned.events} events, {pruned.files} files ({pruned.bytes / 1e6:.1f} MB)"
-    return console.print(f"{counts} {verb}", highlight=False)
+    return say(f"{counts} {verb}")

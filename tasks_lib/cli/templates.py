@@ -7,8 +7,6 @@ import json
 from typing import Annotated
 
 import typer
-from rich.table import Table
-from rich.text import Text
 
 from tasks_lib import templates
 from tasks_lib.cli.inputs import (
@@ -20,11 +18,12 @@ from tasks_lib.cli.inputs import (
     ProjectOption,
     QuoteOption,
     SetOption,
+    TypeArgument,
     WatchOption,
     project_or_only,
     read_params,
 )
-from tasks_lib.cli.output import Output, OutputOption, console, print_json
+from tasks_lib.cli.output import Output, OutputOption, console, print_json, say, table_of
 from tasks_lib.cli.tasks import make
 
 app = typer.Typer(no_args_is_help=True, help="Named parameter sets of a project.")
@@ -33,7 +32,7 @@ app = typer.Typer(no_args_is_help=True, help="Named parameter sets of a project.
 @app.command("save")
 def save_template(
     name: Annotated[str, typer.Argument(help="a name that is there already is replaced")],
-    task_type: Annotated[str, typer.Argument(help="a name from `unitask types list`")],
+    task_type: TypeArgument,
     params: ParamsOption = None,
     set_: SetOption = None,
     project: ProjectOption = None,
@@ -41,7 +40,7 @@ def save_template(
     """Store parameters under a name."""
     values = read_params(params, set_)
     saved = templates.create_template(name, task_type, values, project_id=project_or_only(project))
-    console.print(f"{saved.name} makes {saved.task_type}", highlight=False)
+    say(f"{saved.name} makes {saved.task_type}")
 
 
 @app.command("list")
@@ -50,9 +49,9 @@ def list_templates(project: ProjectOption = None, output: OutputOption = Output.
     found = templates.list_templates(project_id=project_or_only(project))
     if output is Output.json:
         return print_json([dataclasses.asdict(template) for template in found])
-    table = Table("template", "type", "parameters", box=None, header_style="bold")
+    table = table_of("template", "type", "parameters")
     for template in found:
-        table.add_row(template.name, template.task_type, Text(json.dumps(template.params)))
+        table.add_row(template.name, template.task_type, json.dumps(template.params))
     return console.print(table)
 
 

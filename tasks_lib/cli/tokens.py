@@ -7,13 +7,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
 import typer
-from rich.table import Table
-from rich.text import Text
 
 from tasks_lib import accounts
 from tasks_lib.auth import issue_token, list_tokens, revoke_token
 from tasks_lib.auth.tokens import DEFAULT_SCOPES, check_scopes
-from tasks_lib.cli.output import Output, OutputOption, console, errors, print_json
+from tasks_lib.cli.output import Output, OutputOption, console, errors, moment, print_json, say, table_of
 
 app = typer.Typer(no_args_is_help=True, help="Personal access tokens.")
 
@@ -37,8 +35,10 @@ def create_token(
     secret = token.secret.get_secret_value()
     if output is Output.json:
         return print_json({"token": secret, "user_id": user_id, "project_id": project_id})
-    console.print(f"export UNITASK_TOKEN={secret}", highlight=False, soft_wrap=True)
-    return errors.print(f"It is not stored and cannot be shown again. Project: {project_id}", style="dim")
+    say(f"export UNITASK_TOKEN={secret}")
+    return errors.print(
+        f"It is not stored and cannot be shown again. Project: {project_id}", style="dim", soft_wrap=True
+    )
 
 
 @app.command("list")
@@ -49,12 +49,11 @@ def list_user_tokens(
     tokens = list_tokens(accounts.find_user(user) if user is not None else None)
     if output is Output.json:
         return print_json([dataclasses.asdict(token) for token in tokens])
-    table = Table("prefix", "label", "scopes", "created", "expires", "last used", box=None, header_style="bold")
+    table = table_of("prefix", "label", "scopes", "created", "expires", "last used")
     for token in tokens:
-        ends = "revoked" if token.revoked_at else f"{token.expires_at:%Y-%m-%d %H:%M}" if token.expires_at else "never"
-        used = f"{token.last_used_at:%Y-%m-%d %H:%M}" if token.last_used_at else "never"
-        created = f"{token.created_at:%Y-%m-%d %H:%M}"
-        table.add_row(token.prefix, Text(token.label), ", ".join(token.scopes), created, ends, used)
+        ends = "revoked" if token.revoked_at else moment(token.expires_at) or "never"
+        used = moment(token.last_used_at) or "never"
+        table.add_row(token.prefix, token.label, ", ".join(token.scopes), moment(token.created_at), ends, used)
     return console.print(table)
 
 
@@ -67,4 +66,4 @@ def revoke(
     token = revoke_token(prefix)
     if output is Output.json:
         return print_json(dataclasses.asdict(token))
-    return console.print(f"{token.prefix} is revoked", highlight=False)
+    return say(f"{token.prefix} is revoked")

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from tasks_lib.availability import list_task_types
 from tasks_lib.billing.cost import amount_text
-from tasks_lib.cli.output import Output, OutputOption, console, print_json
+from tasks_lib.cli.output import Output, OutputOption, console, print_json, say, table_of
 from tasks_lib.serving import pool
 from tasks_lib.settings import get_settings
 from tasks_lib.types.base import TaskType
@@ -36,12 +36,12 @@ def list_types(output: OutputOption = Output.table) -> None:
     found = list_task_types()
     if output is Output.json:
         return print_json([dataclasses.asdict(each) for each in found])
-    table = Table("type", "pool", "what it makes", "works here", box=None, header_style="bold")
+    table = table_of("type", "pool", "what it makes", "works here")
     for each in found:
-        table.add_row(each.name, each.run_type, each.description, Text(each.works_here))
+        table.add_row(each.name, each.run_type, each.description, each.works_here)
     console.print(table)
     if any(each.needs for each in found):
-        console.print("`unitask types show TYPE` says how a type gets what it needs", highlight=False)
+        say("`unitask types show TYPE` says how a type gets what it needs")
     return None
 
 
@@ -54,20 +54,20 @@ def show_type(
     schema = declared.params.model_json_schema()
     if output is Output.json:
         return print_json(schema)
-    console.print(f"[bold]{declared.display_name}[/]: {declared.description}")
-    console.print(f"It runs on the pool {pool(declared, get_settings())}. {_price(declared)}", highlight=False)
+    say(Text.assemble((declared.display_name, "bold"), f": {declared.description}"))
+    say(f"It runs on the pool {pool(declared, get_settings())}. {_price(declared)}")
     if lacking := next((each.needs for each in list_task_types() if each.name == name), None):
-        console.print(Text(f"To work here it needs {lacking}"), soft_wrap=True)
+        say(f"To work here it needs {lacking}")
     console.print(_table("parameter", schema))
     for name, definition in schema.get("$defs", {}).items():
-        console.print(f"\n[bold]{name}[/]: {_words(definition)}")
+        say(Text.assemble("\n", (name, "bold"), f": {_words(definition)}"))
         console.print(_table("key", definition))
     return None
 
 
 def _table(head: str, schema: Mapping[str, Any]) -> Table:
     """The fields of a JSON schema, the required ones first."""
-    table = Table(head, "value", "default", "what it is", box=None, header_style="bold")
+    table = table_of(head, "value", "default", "what it is")
     fields = schema.get("properties", {})
     for name in sorted(fields, key=lambda name: int(fields[name].get("position", 0))):
         default = "required" if name in schema.get("required", []) else json.dumps(fields[name].get("default"))

@@ -1,0 +1,57 @@
+"""Why a task waits, in words: for who looks at it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any
+from uuid import UUID
+
+from tasks_lib import database
+from tasks_lib.client import Task
+from tasks_lib.errors import ProviderError
+from tasks_lib.providers.routing import providers, route
+from tasks_lib.settings import Settings, get_settings
+
+
+def reasons(tasks: Iterable[Task]) -> dict[UUID, str]:
+    """Why each of these tasks waits that is Pending. They are the caller's, who was shown them."""
+    pending = [task for task in tasks if task.status == "Pending"]
+    if not pending:
+        return {}
+    settings = get_settings()
+    rows = database.call(
+        "why_waiting",
+        p_ids=[task.id for task in pending],
+        p_lease_seconds=settings.lease_seconds,
+        p_user_cap=settings.max_tasks_per_user,
+        p_limits=json.dumps(_limits({task.task_type for task in pending}, settings)),
+    )
+    return {row["id"]: _words(row, settings) for row in rows}
+
+
+def _limits(task_types: Iterable[str], settings: Settings) -> dict[str, dict[str, Any]]:
+    """What the providers of types take; an own engine's types have none."""
+    found = {}
+    for task_type in task_types:
+        try:
+            name = route(task_type, settings).provider
+        except ProviderError:
+            continue
+        provider = providers(settings)[name]
+        found[task_type] = {"provider": name, "concurrency": provider.concurrency, "per_minute": provider.per_minute}
+    return found
+
+
+def _words(row: dict[str, Any], settings: Settings) -> str:
+    pool, seconds = row["run_type"], f"{row['seconds']:.0f} s"
+    more = f" and {row['others']} more" if row["others"] else ""
+    again = f"is tried again in {seconds}, after: {row['error']}"
+    return {
+        "dependency": f"waits for {row['other_name']} {str(row['other_id'])[:8]} ({row['other_status']}){more}",
+        "due": again if row["error"] else f"is due in {seconds}",
+        "provider": f"waits for room at {row['provider']}",
+        "worker": f"no worker of the pool {pool} runs; one starts soon, or see `unitask status`",
+        "cap": f"waits for tasks of yours: at most {settings.max_tasks_per_user} run at once in the pool {pool}",
+        "turn": f"waits for its turn in the pool {pool}",
+    }[row["reason"]]
