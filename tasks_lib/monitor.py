@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 from uuid import UUID
 
 from rich.console import Console, RenderableType
@@ -49,30 +49,17 @@ def watch_batch(batch_id: UUID | str, console: Console, *, token: Token = None) 
         ended_before = ended if ended_before is None else ended_before
         rate = (ended - ended_before) / max(time.monotonic() - began, 0.1)
         left = (batch.tasks - ended) / rate if rate else None
-        open_tasks = [
-            task
-            for status in ("Processing", "Pending")
-            for task in (
-                client.list_tasks(batch_id=batch.id, status=status, limit=SHOWN_OF_BATCH, token=token)
-                if batch.id
-                else [client.get_task(batch_id, token=token)]
-            )
-            if task.status == status
-        ][:SHOWN_OF_BATCH]
-        table = _table()
         counts = ", ".join(f"{part.tasks} {status}" for status, part in batch.by_status.items())
-        _add(table, f"{batch.tasks} tasks", 100 * ended / batch.tasks, Text(counts), _left(left), console.width)
-        _add_tasks(table, open_tasks, console.width)
-        return table, batch if ended == batch.tasks else None
+        lines = [_Line(f"{batch.tasks} tasks", 100 * ended / batch.tasks, "", f"{counts} {_left(left)}".strip())]
+        lines += _lines(_open_tasks(batch_id, batch, token))
+        return _drawn(lines, console.width), batch if ended == batch.tasks else None
 
     return _follow(look, console)
 
 
 def picture(tasks: Sequence[client.Task], width: int) -> RenderableType:
     """A line for a task and one for each of its children: name, bar, state, time left or the reason of waiting."""
-    table = _table()
-    _add_tasks(table, tasks, width)
-    return table
+    return _drawn(_lines(tasks), width)
 
 
 def styled(status: str) -> Text:
@@ -120,23 +107,48 @@ def _follow(look: Callable[[], tuple[RenderableType, T | None]], console: Consol
             time.sleep(REDRAW_SECONDS)
 
 
-def _table() -> Table:
-    table = Table(box=None, show_header=False, padding=(0, 1), pad_edge=False)
-    for _ in range(5):
-        table.add_column(no_wrap=True, overflow="ellipsis")
-    return table
+class _Line(NamedTuple):
+    name: str
+    percent: float
+    status: str
+    said: str
 
 
-def _add_tasks(table: Table, tasks: Sequence[client.Task], width: int) -> None:
+def _open_tasks(id_: UUID | str, batch: results.Batch, token: Token) -> list[client.Task]:
+    """What runs of a batch and what comes next, as far as there is room for it."""
+    if batch.id is None:
+        return [client.get_task(id_, token=token)]
+    running, waiting_ = (
+        client.list_tasks(batch_id=batch.id, status=status, limit=SHOWN_OF_BATCH, token=token)
+        for status in ("Processing", "Pending")
+    )
+    return [*running, *waiting_][:SHOWN_OF_BATCH]
+
+
+def _lines(tasks: Sequence[client.Task]) -> list[_Line]:
     why = waiting.reasons(tasks)
-    for task in tasks:
-        name = f"  {task.child_key}" if task.child_key else f"{task.task_type} {str(task.id)[:8]}"
-        _add(table, name, task.percent, styled(task.status), situation(task, why.get(task.id)), width)
+    return [
+        _Line(
+            f"  {task.child_key}" if task.child_key else f"{task.task_type} {str(task.id)[:8]}",
+            task.percent,
+            task.status,
+            " ".join(situation(task, why.get(task.id)).split()),
+        )
+        for task in tasks
+    ]
 
 
-def _add(table: Table, name: str, percent: float, state: Text, said: str, width: int) -> None:
-    bar = ProgressBar(total=100, completed=percent, width=40 if width >= WIDE else 10)
-    table.add_row(Text(name), bar, f"{percent:3.0f} %", state, Text(" ".join(said.split())))
+def _drawn(lines: Sequence[_Line], width: int) -> Table:
+    """A row for each line; where the terminal ends, what is said is cut and nothing else."""
+    table = Table(box=None, show_header=False, pad_edge=False)
+    name, bar, state = max(len(line.name) for line in lines), 40 if width >= WIDE else 10, max(map(len, STYLES))
+    gaps = 4 * 2
+    for size in (name, bar, 5, state, max(width - name - bar - 5 - state - gaps, 1)):
+        table.add_column(no_wrap=True, overflow="ellipsis", width=size)
+    for line in lines:
+        progress = ProgressBar(total=100, completed=line.percent, width=bar)
+        table.add_row(Text(line.name), progress, f"{line.percent:3.0f} %", styled(line.status), Text(line.said))
+    return table
 
 
 def _left(seconds: float | None) -> str:

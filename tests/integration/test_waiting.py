@@ -74,8 +74,9 @@ def test_reason_and_time_left_are_in_the_picture_when_tasks_wait_and_run(owner: 
     queue.report_progress(claimed.lease, queue.Progress(50, message="half of it"))
     found = [tasks_lib.get_task(id_) for id_ in (running.id, task.id)]
     console = SafeConsole()
+    console.size = (100, 25)
     with console.capture() as shown:
-        console.print(monitor.picture(found, 80))
+        console.print(monitor.picture(found, 100))
     first, second = shown.get().splitlines()
     assert " left, half of it" in first
     assert f"waits for image_upscale {str(running.id)[:8]} (Processing)" in second
@@ -84,6 +85,7 @@ def test_reason_and_time_left_are_in_the_picture_when_tasks_wait_and_run(owner: 
 def test_batch_is_watched_to_its_end_when_it_was_made_by_one_call(owner: Owner) -> None:
     created = tasks_lib.create_batch_image_generation_tasks(project_id=owner.project_id, prompts=["a", "b"])
     console = SafeConsole()
+    console.size = (100, 25)
     tasks_lib.cancel_batch(created[0].task_id)
     with console.capture() as shown:
         batch = monitor.watch_batch(created[0].task_id, console)

@@ -263,7 +263,7 @@ def test_times_are_rfc_3339_when_the_answer_is_json(owner: Owner) -> None:
 
 
 def test_fault_of_our_own_is_one_line_with_its_own_code_when_something_breaks(database_url: str) -> None:
-    broken = "import tasks_lib.cli.types as t; t.task_types = None; from tasks_lib.cli import main; main()"
+    broken = "import tasks_lib.cli.types as t; t.list_task_types = None; from tasks_lib.cli import main; main()"
     command = [sys.executable, "-c", broken, "types", "list"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (70, "")
