@@ -26,7 +26,8 @@ _DEFAULTS = {
     "PREFECT_SERVER_LOGGING_LEVEL": "WARNING",
     "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
     "PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD": "1209600",
-    # Runs planned ahead all start late, and at once, after the platform has been down: plan few.
+    # Runs planned ahead start late, and at once, after the platform has been down; what was not planned is found from
+    # the schedules, see flows/schedules.py: plan few.
     "PREFECT_SERVER_SERVICES_SCHEDULER_MIN_RUNS": "2",
     "PREFECT_SERVER_SERVICES_SCHEDULER_MIN_SCHEDULED_TIME": "PT2M",
     # Task runs are recorded in batches, or fifty travels at once show up to a quarter of a minute late. An interval

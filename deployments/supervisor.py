@@ -19,7 +19,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-import httpx
 import psutil
 import sqlalchemy as sa
 
@@ -200,9 +199,6 @@ class Supervisor:
         processes.drain(lambda: processes.marked(self._home), drain_seconds())
         workers = [psutil.Process(worker.pid) for worker in self._workers.values() if worker.pid]
         processes.end(workers, WORKER_STOP_SECONDS)
-        if self._server and self._server.pid:
-            with suppress(httpx.HTTPError):
-                api.discard_planned_runs(self._api_url)
         processes.end_all(self._home, SERVER_STOP_SECONDS)
         if self._embedded:
             embedded.stop(self._home)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from typing import Any
 
 import httpx
 
@@ -29,11 +28,3 @@ def answers(client: httpx.Client, path: str) -> bool:
         return client.get(path).is_success
     except httpx.HTTPError:
         return False
-
-
-def discard_planned_runs(api_url: str) -> None:
-    """Remove the runs that schedules have planned, which would otherwise all start late, and at once, the next time."""
-    planned: dict[str, Any] = {"tags": {"all_": ["auto-scheduled"]}, "state": {"type": {"any_": ["SCHEDULED"]}}}
-    with client(api_url, timeout=5) as api:
-        for run in api.post("/flow_runs/filter", json={"flow_runs": planned}).raise_for_status().json():
-            api.delete(f"/flow_runs/{run['id']}")

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
+from uuid import UUID
 
-from prefect import flow, task
+from prefect import flow, get_client, task
 from prefect.artifacts import acreate_markdown_artifact
-from prefect.client.schemas.objects import State
-from prefect.runtime import deployment, flow_run
-from prefect.states import Completed, Failed
+from prefect.client.orchestration import PrefectClient
+from prefect.client.schemas.objects import FlowRun, State
+from prefect.runtime import flow_run
+from prefect.states import Cancelled, Completed, Failed
 from pydantic import Field, SecretStr
 
-from flows import fleet
+from flows import fleet, schedules
 from flows.create_task import STEP
 from flows.tokens import open_token
 from tasks_lib import batches, templates
@@ -22,6 +28,8 @@ from tasks_lib.errors import TaskValidationError
 from tasks_lib.params.base import Id
 
 SHOWN_REFUSALS = 200
+LATE = timedelta(minutes=1)
+"""So much later than planned, a run says so: a process takes seconds to start."""
 
 
 @flow(name="scheduled-batch", flow_run_name="batch {template}", persist_result=False)
@@ -55,21 +63,72 @@ async def scheduled_batch(
         "images": images,
         "images_field": images_field,
     }
-    token = await open_token(token_block, sealed_token, request)
-    requests = await collect(**request, occasion=_occasion(template, sealed_token), token=token)
-    report = await create(requests, token)
+    occasion = await _occasion(request, sealed_token)
+    title = {"key": re.sub(r"[^a-z0-9]+", "-", f"batch {template}".lower()).strip("-")}
+    if occasion.missed:
+        await acreate_markdown_artifact(occasion.missed, **title, description=f"The time {occasion.planned}")
+        return Cancelled(name=schedules.MISSED, message=occasion.missed)
+    with schedules.working_on(str(flow_run.id)):
+        token = await open_token(token_block, sealed_token, request)
+        requests = await collect(**request, occasion=occasion.key, token=token)
+        report = await create(requests, token)
     await asyncio.to_thread(fleet.ensure_workers)
-    await acreate_markdown_artifact(as_markdown(report), description=f"What became of {len(requests)} rows")
+    page = as_markdown(report) + (f"\n\n{occasion.late}" if occasion.late else "")
+    await acreate_markdown_artifact(page, **title, description=f"What became of {len(requests)} rows")
     summary = f"{len(report.created)} created, {len(report.already_there)} already there, {len(report.refused)} refused"
+    summary += f"; {occasion.late}" if occasion.late else ""
     nothing = not (report.created or report.already_there)
     return Failed(message=summary) if nothing else Completed(message=summary)
 
 
-def _occasion(template: str, sealed_token: str | None) -> str:
-    """What the keys of the rows begin with: a run that comes again has them again, and makes nothing new."""
-    if sealed_token:
-        return hashlib.sha256(sealed_token.encode()).hexdigest()
-    return f"{deployment.name or 'scheduled-batch'}:{template}:{flow_run.scheduled_start_time.isoformat()}"
+@dataclass(frozen=True)
+class Occasion:
+    """What this run is for: what the keys of its rows begin with, its planned time, and what there is to say of it."""
+
+    key: str
+    planned: datetime
+    late: str | None
+    missed: str | None
+
+
+async def _occasion(request: dict[str, Any], sealed_token: str | None) -> Occasion:
+    """Why this run is there. One that comes again has the same key, and makes nothing new.
+
+    That is the one of its schedule and time, or else of its request and time: two lists for one time are two occasions.
+    """
+    async with get_client() as client:
+        run = await client.read_flow_run(UUID(flow_run.id))
+        planned = run.expected_start_time or run.created
+        now = datetime.now(UTC)
+        assert planned is not None
+        assert run.created is not None
+        schedule_id, missed = schedules.schedule_of(run.idempotency_key), None
+        if schedule_id:
+            key = str(run.idempotency_key)
+            # What a person retries is made, however late it is.
+            if not any(state.is_final() for state in await client.read_flow_run_states(run.id)):
+                missed = await _missed(client, run, schedule_id, now)
+        else:
+            text = sealed_token or f"{planned.isoformat()}:{json.dumps(request, sort_keys=True)}"
+            key = hashlib.sha256(text.encode()).hexdigest()
+            # Of a time that had passed when somebody asked for it, the run is late from then on.
+            planned = max(planned, run.created)
+    late = f"late by {schedules.spoken(now - planned)}" if now - planned > LATE else None
+    return Occasion(key, planned, late, missed)
+
+
+async def _missed(client: PrefectClient, run: FlowRun, schedule_id: str, now: datetime) -> str | None:
+    assert run.deployment_id is not None
+    assert run.expected_start_time is not None
+    found = [
+        s for s in await client.read_deployment_schedules(run.deployment_id) if str(s.id) == schedule_id and s.active
+    ]
+    latest: datetime = run.expected_start_time
+    if found:
+        rhythm = found[0].schedule.model_dump(mode="json")
+        latest = await asyncio.to_thread(schedules.latest_of, rhythm, latest, now)
+    mark = await asyncio.to_thread(schedules.mark_of, schedule_id)
+    return schedules.why_not(run.expected_start_time, latest, now, mark)
 
 
 @task(**STEP)
