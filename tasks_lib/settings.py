@@ -53,82 +53,6 @@ class _Storage(_Group):
 
     storage_url: str = ""
     """fsspec URL of the folder or bucket for media. Empty: the folder `storage` under `UNITASK_HOME`."""
-    """fsspec URL under which media are kept; empty means a folder under `home`."""
-
-    token: SecretStr | None = None
-    """The personal access token that Python callers and the command line use."""
-
-    service_key: SecretStr | None = None
-    """The key that may act for any project."""
-
-    jwt_secret: Annotated[SecretStr, Field(min_length=32)] | None = None
-    """The secret of HS256 tokens, as a login service such as Supabase shares it."""
-
-    jwt_jwks_url: Annotated[str, Field(pattern=r"^(https://.+|http://(localhost|127\.0\.0\.1)[:/].*)?$")] = ""
-    """Where the public keys of RS256, ES256 and EdDSA tokens are."""
-
-    jwt_audience: str = "authenticated"
-    """What `aud` of a token must name."""
-
-    jwt_issuer: str | None = None
-    """What `iss` must be; unset means that any issuer who has the key is believed."""
-
-    jwt_leeway_seconds: Annotated[float, Field(ge=0, le=120)] = 10
-    """How far the clocks of issuer and service may be apart."""
-
-    create_calls_per_minute: Annotated[int, Field(ge=1)] = 120
-    """Creating calls that one user may make in a minute; the service key is exempt from all such bounds."""
-
-    create_rows_per_minute: Annotated[int, Field(ge=1)] = 20_000
-    """Tasks that one user may create in a minute."""
-
-    upload_calls_per_minute: Annotated[int, Field(ge=1)] = 600
-    """Files that one user may upload in a minute."""
-
-    change_calls_per_minute: Annotated[int, Field(ge=1)] = 600
-    """Cancels and retries that one user may ask for in a minute."""
-
-    seal_public_key: str = ""
-    """The service's public key, to which callers seal tokens; empty means `keys/seal.pub` in `home`."""
-
-    seal_private_key: SecretStr | None = None
-    """The key that opens them, for the service alone; unset means `keys/seal.key` in `home`."""
-
-    seal_seconds: Annotated[float, Field(gt=0, le=3600)] = 600
-    """How long a sealed token is good for; a run that starts later is refused."""
-
-    lease_seconds: Seconds = 60
-    """How long a worker may be silent before its task can be claimed by another."""
-
-    heartbeat_seconds: Seconds = 5
-    """How often a worker extends its leases; keep it at a third of the lease or less."""
-
-    progress_seconds: Seconds = 1
-    """How often a worker stores the progress of its tasks, where there is any, all of them in one statement."""
-
-    progress_event_seconds: Annotated[float, Field(ge=0)] = 5
-    """At most so often the progress of one task becomes an event."""
-
-    preview_seconds: Seconds = 5
-    """At most so often a running task stores a small picture of what it makes."""
-
-    poll_seconds: Seconds = 1.5
-    """How long an idle worker waits for a wake-up before it looks by itself."""
-
-    idle_seconds: Seconds = 900
-    """After this long without work a worker flow ends, so that a pool can scale to zero."""
-
-    worker_max_tasks: Annotated[int, Field(ge=1)] = 500
-    """A worker flow run is renewed after so many tasks, so that its page stays readable."""
-
-    worker_max_seconds: Seconds = 6 * 3600
-    """A worker flow run is renewed after this long."""
-
-    catch_up_seconds: Seconds = 86_400
-    """How late a planned time of a schedule is made still, after an outage; an older one is reported as missed."""
-
-    drain_seconds: Seconds = 12
-    """How long a worker that is asked to end goes on with what it holds; then it hands back the rest."""
 
     storage_seconds: Seconds = 300
     """Seconds that storing or fetching one file may take, waiting for room in a full storage included."""
@@ -272,6 +196,9 @@ class _Workers(_Group):
 
     drain_seconds: Seconds = 12
     """Seconds that a worker which is asked to end may take to finish its tasks; then it releases the rest."""
+
+    catch_up_seconds: Seconds = 86_400
+    """Seconds after which a planned time of a schedule is not made any more, but reported as missed."""
 
     engine_max_tasks: Count = 200
     """Tasks after which a gpu worker's engine process is replaced by a new one."""
