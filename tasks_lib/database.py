@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import logging
 import random
 import time
 from collections.abc import Callable, Iterator
@@ -19,9 +21,12 @@ from tasks_lib import errors
 from tasks_lib.crashpoints import crashpoint
 from tasks_lib.settings import get_settings
 
+logger = logging.getLogger(__name__)
+
 DATABASE_NAME = "unitask"
 DEADLOCK = "40P01"
 DEADLOCK_RETRIES = 5
+OUTAGE_RETRY_SECONDS = 1.0
 # Classes of SQLSTATE: connection, rollback, resources, locks, operator intervention, system.
 OUTAGES = frozenset({"08", "40", "53", "55", "57", "58"})
 
@@ -98,6 +103,21 @@ def translate(error: sa.exc.DBAPIError) -> errors.TaskError:
 def is_outage(error: errors.DatabaseError) -> bool:
     """Whether the same call may pass later: Postgres was away, busy or in the way of itself, and refused no value."""
     return error.sqlstate is None or error.sqlstate[:2] in OUTAGES
+
+
+async def through_outages(write: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Call `write` in a thread, again and again while the database is away: what it stores is not known again.
+
+    Repeating must be harmless. Raises what `write` raises, `DatabaseError` for a statement that is refused included.
+    """
+    while True:
+        try:
+            return await asyncio.to_thread(write, *args, **kwargs)
+        except errors.DatabaseError as error:
+            if not is_outage(error):
+                raise
+            logger.warning("%s waits for the database: %s", write.__name__, error)
+            await asyncio.sleep(OUTAGE_RETRY_SECONDS)
 
 
 def refused(refusals: list[errors.Refusal]) -> errors.TaskError:

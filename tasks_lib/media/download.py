@@ -23,6 +23,8 @@ READ_SECONDS = 30.0
 
 # IPv6 forms that carry an IPv4 address in their last 32 bits: NAT64, and the old compatible form.
 _LOCAL_NAT64 = ipaddress.IPv6Network("64:ff9b:1::/48")
+# Addresses of the open internet behind which a cloud answers its own machines: Azure's.
+_CLOUD_SERVICES = {ipaddress.IPv4Address("168.63.129.16")}
 _CARRIERS = [ipaddress.IPv6Network(prefix) for prefix in ("64:ff9b::/96", "::/96")]
 
 
@@ -83,7 +85,7 @@ def is_public(address: str) -> bool:
             return is_public(str(carried))
         if ip.is_site_local or ip.teredo is not None or ip in _LOCAL_NAT64:
             return False
-    return ip.is_global and not ip.is_multicast
+    return ip.is_global and not ip.is_multicast and ip not in _CLOUD_SERVICES
 
 
 @cache
@@ -94,11 +96,23 @@ def _ssl_context() -> ssl.SSLContext:
 def _transport(until: float) -> httpx2.HTTPTransport:
     # The environment's proxies are not used: they would resolve names out of our sight.
     transport = httpx2.HTTPTransport(verify=_ssl_context(), trust_env=False)
-    # The check sits where connections are opened, so redirects and names that change their address pass it too.
-    transport._pool = httpcore2.ConnectionPool(
-        ssl_context=_ssl_context(), network_backend=_PublicOnly(until), max_connections=4
-    )
+    use_network(transport, _PublicOnly(until))
     return transport
+
+
+def use_network(transport: httpx2.HTTPTransport | httpx2.AsyncHTTPTransport, network: Any) -> None:
+    """Have a transport open its connections by `network`, a network backend of httpcore2.
+
+    Its check then sits where connections are opened, so redirects and names that change their address pass it too.
+    httpx2 has no public way to say so. Raises `RuntimeError` where its private one has changed: without the check
+    nothing may be fetched.
+    """
+    pool = getattr(transport, "_pool", None)
+    if not isinstance(pool, httpcore2.ConnectionPool | httpcore2.AsyncConnectionPool) or not hasattr(
+        pool, "_network_backend"
+    ):
+        raise RuntimeError("this version of httpx2 keeps its connections elsewhere: addresses cannot be checked")
+    pool._network_backend = network
 
 
 class _PublicOnly(httpcore2.SyncBackend):

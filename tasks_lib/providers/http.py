@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
 
-import httpcore2
 import httpx2
 from pydantic import SecretStr
 
 from tasks_lib.errors import ProviderError, RateLimitError
-from tasks_lib.providers.network import Network, ResultGone
+from tasks_lib.media.download import use_network
+from tasks_lib.providers.network import PublicNetwork, ResultGone
 from tasks_lib.settings import Settings, get_settings
 
 TRIES = 4
@@ -75,8 +75,6 @@ class Http:
             # A redirect would carry the key to wherever it points.
             follow_redirects=False,
         )
-        # In place of a transport of our own, beside which the environment's proxies would not be used.
-        self._client._transport._pool._network_backend = Network()  # type: ignore[attr-defined]
         self._name = urlsplit(base_url).netloc
         self._key = key
 
@@ -187,14 +185,10 @@ class Downloads:
 
     def __init__(self, settings: Settings | None = None) -> None:
         self._settings = settings or get_settings()
-        transport = httpx2.AsyncHTTPTransport(trust_env=False)
-        # The check sits where connections are opened, so redirects and names that change their address pass it too.
-        transport._pool = httpcore2.AsyncConnectionPool(
-            ssl_context=httpx2.create_ssl_context(),
-            network_backend=Network(public_only=not self._settings.allow_private_urls),
-            max_connections=50,
-            max_keepalive_connections=IDLE_CONNECTIONS,
-        )
+        limits = httpx2.Limits(max_connections=50, max_keepalive_connections=IDLE_CONNECTIONS)
+        transport = httpx2.AsyncHTTPTransport(trust_env=False, limits=limits)
+        if not self._settings.allow_private_urls:
+            use_network(transport, PublicNetwork())
         self._client = httpx2.AsyncClient(
             transport=transport,
             follow_redirects=True,

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import partial
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -23,7 +21,6 @@ from tasks_lib.queue.listening import Bell, Listener
 logger = logging.getLogger(__name__)
 
 ERROR_TEXT_LIMIT = 2_000
-STORE_AGAIN_SECONDS = 1.0
 JOB_LISTENER = Listener("unitask_provider_jobs")
 UNIQUE_VIOLATION = "23505"
 
@@ -190,13 +187,3 @@ class JobBell(Bell):
             yield
         finally:
             del self._events[word]
-
-
-async def persist(write: partial[None]) -> None:
-    """Store what a provider said, through an outage of the database: it is not known again otherwise."""
-    while True:
-        try:
-            return await asyncio.to_thread(write)
-        except DatabaseError as error:
-            logger.warning("%s waits for the database: %s", write.func.__name__, error)
-            await asyncio.sleep(STORE_AGAIN_SECONDS)

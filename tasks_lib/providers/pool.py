@@ -15,12 +15,11 @@ import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Self, TypeVar
 from uuid import UUID
 
-from tasks_lib import storage
+from tasks_lib import database, storage
 from tasks_lib.errors import DatabaseError, LeaseLostError, ProviderError, TaskError
 from tasks_lib.media.sheet import save_poster
 from tasks_lib.media.stitch import Part, stitch
@@ -29,13 +28,11 @@ from tasks_lib.providers import files, jobs
 from tasks_lib.providers.base import Status, Work
 from tasks_lib.providers.clients import Client, Clients
 from tasks_lib.providers.http import Downloads
-from tasks_lib.providers.jobs import Full, Job, JobBell, Unwanted, persist
-from tasks_lib.providers.lines import Lines
+from tasks_lib.providers.jobs import Full, Job, JobBell, Unwanted
 from tasks_lib.providers.network import ResultGone
-from tasks_lib.providers.patience import Patience
 from tasks_lib.providers.routing import providers, route
 from tasks_lib.providers.submission import Submission, unknown
-from tasks_lib.providers.turns import Turns
+from tasks_lib.providers.waiting import WaitingQueues
 from tasks_lib.queue import ClaimedTask, Output, Progress, give_back
 from tasks_lib.queue.worker import Report, Room
 from tasks_lib.settings import Settings, get_settings
@@ -52,6 +49,9 @@ SWEPT_AT_ONCE = 20
 LONGEST_FULL_SECONDS = 5.0
 # Where webhooks come, looks are for those that got lost.
 WITH_WEBHOOKS = 4
+# No result waits longer than this part of its job's age.
+PAUSE_PER_AGE = 0.1
+LONGEST_PAUSE_FACTOR = 50
 # A report costs a transaction: so many per cent further, or other words.
 WORTH_REPORTING = 1.0
 
@@ -97,10 +97,10 @@ class ProviderPool:
         self._stack = AsyncExitStack()
         self._helpers: list[asyncio.Task[None]] = []
         self._sweep_now = asyncio.Event()
-        waits_for_lost = WITH_WEBHOOKS if self._settings.webhook_url else 1
-        self._patience = Patience(waits_for_lost * self._settings.provider_poll_seconds)
-        self._turns = Turns()
-        self._lines = Lines()
+        self._shortest_pause = self._settings.provider_poll_seconds * (
+            WITH_WEBHOOKS if self._settings.webhook_url else 1
+        )
+        self._queues = WaitingQueues()
         self._slots = slots or self._settings.api_slots
         self._slot_is_free = slot_is_free
         self._executing: set[UUID] = set()
@@ -138,13 +138,12 @@ class ProviderPool:
             self._executing.discard(task.id)
             self._finishing.add(task.id)
             self._slot_is_free()
-            async with self._turns.turn():
-                with self._files(task) as name:
-                    paths = [self._folder / f"{name}_{i:03d}" for i in range(len(works))]
-                    fetched = await _together(
-                        [self._fetch(task, part, path) for part, path in zip(ended, paths, strict=True)]
-                    )
-                    return await asyncio.to_thread(_keep, task, fetched, works[0].notes)
+            with self._files(task) as name:
+                paths = [self._folder / f"{name}_{i:03d}" for i in range(len(works))]
+                fetched = await _together(
+                    [self._fetch(task, part, path) for part, path in zip(ended, paths, strict=True)]
+                )
+                return await asyncio.to_thread(_keep, task, fetched, works[0].notes)
         except BaseException:
             # A task that was cancelled, or that failed, may have left something running.
             self._sweep_now.set()
@@ -159,9 +158,11 @@ class ProviderPool:
         """
         now = time.monotonic()
         full = [name for name, until in self._full.items() if until > now]
-        # Where there may be no room, no more at once than may stand in line: the others would be handed back. No more
+        # Where there may be no room, no more at once than may wait: the others would be handed back. No more
         # results than slots pile up where they come faster than they are fetched.
-        return Room(full + self._lines.full_types(), self._lines.places(), min(len(self._finishing), self._slots))
+        return Room(
+            full + self._queues.full_types(), self._queues.free_places(), min(len(self._finishing), self._slots)
+        )
 
     async def _part(self, task: ClaimedTask, part: int, provider: str, work: Work, report: Report) -> _Ended:
         """One job from its submission, or from where an earlier holder left it, to its end at the provider."""
@@ -217,7 +218,7 @@ class ProviderPool:
                 file.unlink(missing_ok=True)
 
     async def _begin(self, task: ClaimedTask, part: int, provider: str, work: Work) -> Job:
-        """The job of a part, at once or after a moment in line. Raises `LeaseLostError` when there is no room soon."""
+        """The job of a part, at once or after a wait. Raises `LeaseLostError` when there is no room soon."""
         limits = self._limits[provider]
         until = time.monotonic() + LONGEST_FULL_SECONDS
         while True:
@@ -233,28 +234,28 @@ class ProviderPool:
             if not isinstance(job, Full):
                 return job
             seconds = min(job.wait, until - time.monotonic())
-            line = self._lines.of(job.account, limits.concurrency)
+            queue = self._queues.of(job.account, limits.concurrency)
             # The last free slot is left to whoever has room elsewhere.
-            if seconds > 0 and len(self._executing) < self._slots and await line.stand(task.task_type, seconds):
+            if seconds > 0 and len(self._executing) < self._slots and await queue.wait(task.task_type, seconds):
                 continue
             self._executing.discard(task.id)
-            if job.account == provider and line.places > 0:
+            if job.account == provider and queue.free_places > 0:
                 self._full[task.task_type] = time.monotonic() + min(job.wait, LONGEST_FULL_SECONDS)
             await asyncio.to_thread(give_back, task.lease, job.wait * random.uniform(0.7, 1.3))
             raise LeaseLostError(f"{provider} has no room; the task was handed back for about {job.wait:.0f} seconds")
 
     async def _ended(self, task: ClaimedTask, job: Job, status: Status) -> None:
-        """Store that a job has ended, and let the next in line have its room."""
+        """Store that a job has ended, and let the next one that waits have its room."""
         await asyncio.to_thread(jobs.end, job.id, status.state, status)
         self._full.pop(task.task_type, None)
-        self._lines.left(job.account)
+        self._queues.job_ended(job.account)
 
     async def _client(self, job: Job) -> Client:
         try:
             return self._clients.of(job.account, job.sealed_key)
         except TaskError as error:
             if job.fresh:
-                await persist(partial(jobs.end, job.id, "failed", None, str(error)))
+                await database.through_outages(jobs.end, job.id, "failed", None, str(error))
             raise
 
     def _webhook(self, job: Job) -> str | None:
@@ -268,23 +269,16 @@ class ProviderPool:
         # Before the worker's own deadline, which would leave the job running.
         limit = min(self._settings.provider_job_seconds, 0.9 * task.deadline_seconds)
         told = Progress(-WORTH_REPORTING)
-        running = 0.0
         if job.fresh:
-            await self._bell.wait(str(job.id), self._patience.pause(job.model, 0))
+            await self._bell.wait(str(job.id), self._pause(0))
         while True:
-            asked = time.monotonic() - began
             try:
                 status = await client.adapter.status(client.http, job.model, job_id)
             except TaskError as error:
                 if not error.retryable:
                     raise
                 status = Status("running", message=f"the provider does not answer: {error}")
-            else:
-                running = asked if status.state == "running" else running
             spent = time.monotonic() - began
-            if status.state == "succeeded" and job.fresh:
-                # The way of the answer is no part of the job's time.
-                self._patience.took(job.model, running, asked)
             if status.state != "running":
                 return status
             if spent > limit:
@@ -295,7 +289,11 @@ class ProviderPool:
             message = f"{job.provider}: {status.message or 'running'}"
             if message != told.message or percent >= told.percent + WORTH_REPORTING:
                 report(told := Progress(percent, message=message))
-            await self._bell.wait(str(job.id), self._patience.pause(job.model, spent))
+            await self._bell.wait(str(job.id), self._pause(spent))
+
+    def _pause(self, age: float) -> float:
+        """Return the seconds until the next look at a job of `age` seconds: a tenth of its age, within bounds."""
+        return min(max(PAUSE_PER_AGE * age, self._shortest_pause), LONGEST_PAUSE_FACTOR * self._shortest_pause)
 
     async def _late_cost(self, client: Client, job: Job, job_id: str, status: Status) -> Status:
         """Some say what a job took only after its result; a result is not held up for it."""

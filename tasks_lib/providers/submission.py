@@ -6,15 +6,15 @@ import asyncio
 import time
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import partial
 from uuid import UUID
 
+from tasks_lib import database
 from tasks_lib.errors import ConflictError, RateLimitError, TaskError, UnknownOutcomeError
 from tasks_lib.providers import files, jobs
 from tasks_lib.providers.base import Work
 from tasks_lib.providers.clients import Client
 from tasks_lib.providers.http import Ambiguous
-from tasks_lib.providers.jobs import Job, persist
+from tasks_lib.providers.jobs import Job
 from tasks_lib.settings import Settings
 
 # Clocks of providers are not ours.
@@ -55,21 +55,21 @@ class Submission:
                 if job_id is None:
                     began = time.monotonic()
                     job_id = await self.client.adapter.submit(self.client.http, ready, job.key, self.webhook)
-                await persist(partial(jobs.submitted, job, job_id))
+                await database.through_outages(jobs.submitted, job, job_id)
                 return job_id
             except (Ambiguous, ConflictError) as error:
                 reason = str(error)
             except TaskError as error:
                 await self._refused(error)
                 raise
-        await persist(partial(jobs.end, job.id, "unknown", None, reason))
+        await database.through_outages(jobs.end, job.id, "unknown", None, reason)
         raise unknown(job, reason)
 
     async def _refused(self, error: TaskError) -> None:
         """There is no job: it was turned away, or never sent."""
         if isinstance(error, RateLimitError):
-            await persist(partial(jobs.pause, self.job.account, error.retry_after))
-        await persist(partial(jobs.end, self.job.id, "failed", None, str(error)))
+            await database.through_outages(jobs.pause, self.job.account, error.retry_after)
+        await database.through_outages(jobs.end, self.job.id, "failed", None, str(error))
 
     async def _find(self, began: float) -> str | None:
         """The job of a submission whose answer is lost; None only when it is certain that it never arrived."""

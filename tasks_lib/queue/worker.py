@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from tasks_lib.crashpoints import crashpoint
-from tasks_lib.database import is_outage
+from tasks_lib.database import through_outages
 from tasks_lib.errors import ConflictError, DatabaseError, EngineError, LeaseLostError, NotFoundError, TaskError
 from tasks_lib.queue import leases
 from tasks_lib.queue.leases import ClaimedTask, Lease, Output, Progress
@@ -29,7 +29,6 @@ logger = logging.getLogger(__name__)
 
 HOSTED_AT_ONCE = 20
 RENEWAL = "renewal is due"
-RETRY_SECONDS = 1.0
 STOP_SECONDS = 2.0
 
 
@@ -86,7 +85,7 @@ class Worker:
 
     async def run(self) -> str:
         """Work until there has been none for a while, renewal is due, or `drain` was called; answer why it ended."""
-        await self._persist(leases.register_worker, self.worker_id, self.run_type, self.slots, self.flow_run_id)
+        await through_outages(leases.register_worker, self.worker_id, self.run_type, self.slots, self.flow_run_id)
         beating = asyncio.create_task(self._beat_at_once_after_cancels())
         pulse = Pulse(self._beat, self._tell, self.settings)
         self._beat_now = pulse.beat_now
@@ -101,7 +100,7 @@ class Worker:
             await asyncio.to_thread(pulse.join)
             for task in [*self._held.values(), *self._hosted.values()]:
                 task.cancel()
-            await self._persist(leases.retire_worker, self.worker_id)
+            await through_outages(leases.retire_worker, self.worker_id)
         return self._reason
 
     async def _claim_until_drained(self) -> None:
@@ -205,20 +204,10 @@ class Worker:
     async def _report(self, function: Callable[..., None], lease: Lease, *args: Any) -> None:
         """Tell the database how a task ended. Through an outage it tries again: the fence makes repeating harmless."""
         try:
-            await self._persist(function, lease, *args)
+            await through_outages(function, lease, *args)
         except (LeaseLostError, NotFoundError) as error:
             logger.info("what task %s gave is thrown away: %s", lease.task_id, error)
         self.bell.ring(ENDED)
-
-    async def _persist(self, function: Callable[..., None], *args: Any) -> None:
-        while True:
-            try:
-                return await asyncio.to_thread(function, *args)
-            except DatabaseError as error:
-                if not is_outage(error):
-                    raise
-                logger.warning("%s waits for the database: %s", function.__name__, error)
-                await asyncio.sleep(RETRY_SECONDS)
 
     def _beat(self) -> Callable[[], None]:
         """One heartbeat, in the pulse's thread; what follows from the answer is for the event loop."""

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import asyncio
 
-from tasks_lib.providers.lines import Lines
+from tasks_lib.providers.waiting import WaitingQueues
 from tasks_lib.queue.listening import Bell
 
 
 def test_waiting_is_cancelled_when_the_bell_rings_at_that_moment() -> None:
     async def main() -> None:
-        bell, lines = Bell(), Lines()
+        bell, queues = Bell(), WaitingQueues()
         waiting = [
             asyncio.ensure_future(bell.wait("gpu", 10)),
-            asyncio.ensure_future(lines.of("fal", 10).stand("x", 10)),
+            asyncio.ensure_future(queues.of("fal", 10).wait("x", 10)),
         ]
         await asyncio.sleep(0)
         bell.ring("gpu")
-        lines.left("fal")
+        queues.job_ended("fal")
         for one in waiting:
             one.cancel()
         await asyncio.wait(waiting)

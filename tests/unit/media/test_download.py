@@ -11,6 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 
 from tasks_lib.errors import EngineError, TaskError, TaskValidationError
@@ -153,6 +154,7 @@ PRIVATE = [
     "172.16.0.1",
     "192.168.1.1",
     "169.254.169.254",
+    "168.63.129.16",
     "100.64.0.1",
     "100.100.100.200",
     "0.0.0.0",
@@ -308,3 +310,17 @@ def test_download_ends_when_the_server_behaves_badly(
 def test_picture_is_fetched_when_all_is_well(allowed: Server, tmp_path: Path) -> None:
     download(f"{allowed.url}/to/{allowed.url}/picture", tmp_path / "a")
     assert (tmp_path / "a").read_bytes() == PNG
+
+
+def test_nothing_is_fetched_when_the_library_keeps_its_connections_elsewhere(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    made = httpx2.HTTPTransport.__init__
+
+    def renamed(transport: httpx2.HTTPTransport, **options: Any) -> None:
+        made(transport, **options)
+        transport.__dict__["_connections"] = transport.__dict__.pop("_pool")
+
+    monkeypatch.setattr(httpx2.HTTPTransport, "__init__", renamed)
+    with pytest.raises(RuntimeError, match="addresses cannot be checked"):
+        download("http://127.0.0.1:9/", tmp_path / "a")
