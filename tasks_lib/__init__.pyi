@@ -57,6 +57,25 @@ from .results import (
     get_tree as get_tree,
     media_url as media_url,
 )
+from .task_params import (
+    AnnotatedImageEditTaskParams as AnnotatedImageEditTaskParams,
+    BaseTaskParams as BaseTaskParams,
+    BatchImageGenerationTaskParams as BatchImageGenerationTaskParams,
+    BatchPrompt as BatchPrompt,
+    CharacterAnimateTaskParams as CharacterAnimateTaskParams,
+    DEFAULT_VIDEO_STRUCTURE_PARAMS as DEFAULT_VIDEO_STRUCTURE_PARAMS,
+    ImageGenerationTaskParams as ImageGenerationTaskParams,
+    ImageInpaintTaskParams as ImageInpaintTaskParams,
+    ImageUpscaleTaskParams as ImageUpscaleTaskParams,
+    IndividualTravelSegmentTaskParams as IndividualTravelSegmentTaskParams,
+    JoinClipsTaskParams as JoinClipsTaskParams,
+    MagicEditTaskParams as MagicEditTaskParams,
+    ReplicateUpscaleTaskParams as ReplicateUpscaleTaskParams,
+    TravelBetweenImagesTaskParams as TravelBetweenImagesTaskParams,
+    VideoModelApiParams as VideoModelApiParams,
+    VideoMotionApiParams as VideoMotionApiParams,
+    VideoStructureApiParams as VideoStructureApiParams,
+)
 from .templates import (
     create_task_from_template as create_task_from_template,
     create_template as create_template,

@@ -16,7 +16,7 @@ from functools import cache
 from typing import Annotated, Any, Literal
 from uuid import UUID, uuid4
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, InstanceOf, ValidationError
 
 from tasks_lib import database, deployment_client, storage
 from tasks_lib.arguments import Id, Params, Token, checked
@@ -69,7 +69,8 @@ class Dependency(BaseModel):
     policy: Literal["fail", "run_anyway"] = "fail"
 
 
-def _as_dependency(value: Any) -> Any:
+def as_dependency(value: Any) -> Any:
+    """An id alone as a dependency on that task."""
     return {"task_id": value} if isinstance(value, UUID | str) else value
 
 
@@ -89,7 +90,7 @@ class TaskRequest(BaseModel):
     params: dict[str, Any]
     project_id: UUID
     idempotency_key: Name | None = None
-    depends_on: tuple[Annotated[Dependency, BeforeValidator(_as_dependency)], ...] = ()
+    depends_on: tuple[Annotated[Dependency, BeforeValidator(as_dependency)], ...] = ()
     """Tasks that must end first: `{task_id, policy}`, or an id alone."""
 
     priority: int = Field(default=0, ge=-100, le=100)
@@ -122,10 +123,10 @@ class ValidRequest:
 
 @checked
 def create_task(
-    task_type: str,
-    params: Params,
+    task_type: Text | InstanceOf[TaskRequest] | Mapping[str, Any],
+    params: Params | None = None,
     *,
-    project_id: Id,
+    project_id: Id | None = None,
     token: Token = None,
     idempotency_key: str | None = None,
     depends_on: Sequence[UUID | str | Dependency] = (),
@@ -135,6 +136,8 @@ def create_task(
 ) -> TaskCreated:
     """Validate, authorise and store one task, and wake the workers.
 
+    The type, params and project are given so, or together as one `BaseTaskParams` or a dictionary with their names.
+
     With `via` deployment, the flow `create-task` does it on the service's side, and this call needs Prefect's API in
     place of the database; and the service's public key, to which the token is sealed, unless `token_block` names the
     Prefect Secret block that holds it.
@@ -143,14 +146,21 @@ def create_task(
     raises `ConflictError`. Raises `TaskValidationError`, `AuthenticationError`, `NotFoundError` and
     `InsufficientCreditsError`; nothing is stored then.
     """
-    request = {
-        "task_type": task_type,
+    beside = {
         "params": params,
         "project_id": project_id,
         "idempotency_key": idempotency_key,
         "depends_on": depends_on,
         "priority": priority,
     }
+    if isinstance(task_type, str):
+        for name in ("params", "project_id"):
+            if beside[name] is None:
+                raise TaskValidationError(f"`{name}`: Missing required argument", name)
+        request = {"task_type": task_type, **beside}
+    else:
+        whole = task_type.model_dump() if isinstance(task_type, TaskRequest) else dict(task_type)
+        request = {"idempotency_key": None, **whole, **{name: value for name, value in beside.items() if value}}
     if via == "deployment":
         return _create_by_deployment(request, token, token_block)
     if token_block is not None:

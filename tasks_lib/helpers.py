@@ -1,24 +1,42 @@
 """One creation function for each task type, in the specification's names.
 
-All take `params`, or keywords, with `project_id` and the fields of the type's parameters (`unitask types show NAME`),
-and answer a `TaskCreated`. Where they make several tasks they make all of them in one transaction, or none and one
-error that names every row.
+All take an object of task_params.py, a dictionary, or keywords, which count before what the others say: `project_id`
+and the fields of the type's parameters (`unitask types show NAME`), and answer a `TaskCreated`. Where they make several
+tasks they make all of them in one transaction, or none and one error that names every row.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from pydantic import AliasChoices, BeforeValidator, Field
+from pydantic import BaseModel
 
 from tasks_lib.creation import TaskCreated, create_task, create_tasks, validate_required_fields
 from tasks_lib.errors import TaskValidationError
-from tasks_lib.params.base import Name, ParamGroup, Seed, Words
+from tasks_lib.task_params import (
+    MAX_COPIES,
+    AnnotatedImageEditTaskParams,
+    BatchImageGenerationTaskParams,
+    BatchParams,
+    CharacterAnimateTaskParams,
+    HelperParams,
+    ImageGenerationTaskParams,
+    ImageInpaintTaskParams,
+    ImageUpscaleTaskParams,
+    IndividualTravelSegmentTaskParams,
+    JoinClipsTaskParams,
+    MagicEditTaskParams,
+    ReplicateUpscaleTaskParams,
+    TravelBetweenImagesTaskParams,
+    with_lists,
+)
 
-MAX_COPIES = 16
-MAX_PROMPTS = 2_000
+if TYPE_CHECKING:
+    from typing import Unpack
+
+    from tasks_lib import keywords
 
 IMAGE_TYPES = {
     "qwen-image": "qwen_image",
@@ -30,58 +48,13 @@ IMAGE_TYPES = {
 """The models that are task types of their own; any other name, or none, makes a `single_image`."""
 
 
-OPTIONS = ("project_id", "token", "idempotency_key", "depends_on", "priority")
+OPTIONS = (*HelperParams.OPTIONS, "token")
 
 
-class BatchPrompt(ParamGroup):
-    """One prompt of a batch."""
-
-    full_prompt: Annotated[Words, Field(validation_alias=AliasChoices("full_prompt", "fullPrompt"))]
-    """What the pictures show."""
-
-    short_prompt: Annotated[str | None, Field(validation_alias=AliasChoices("short_prompt", "shortPrompt"))] = None
-    """A label for people; not stored."""
-
-    id: Name | None = None
-    """The caller's own name for it; not stored."""
-
-
-def _as_prompt(value: Any) -> Any:
-    return {"full_prompt": value} if isinstance(value, str) else value
-
-
-class BatchParams(ParamGroup):
-    """How a batch of pictures is laid out."""
-
-    prompts: Annotated[
-        list[Annotated[BatchPrompt, BeforeValidator(_as_prompt, json_schema_input_type=BatchPrompt | str)]],
-        Field(min_length=1, max_length=MAX_PROMPTS),
-    ]
-    """Texts, or `{full_prompt, short_prompt, id}`."""
-
-    images_per_prompt: Annotated[
-        int, Field(ge=1, le=MAX_COPIES, validation_alias=AliasChoices("images_per_prompt", "imagesPerPrompt"))
-    ] = 1
-    """Pictures of each prompt."""
-
-    seed: Seed | None = None
-    """The first seed, or the only one."""
-
-    seed_mode: Literal["random", "fixed", "increment"] | None = None
-    """Draw each picture's seed, use `seed` for all, or `seed` plus the picture's place in the batch. Without one:
-    increment where a seed is given, else random."""
-
-    def seed_of(self, row: int) -> dict[str, Any]:
-        """The seed parameters of one picture. Raises `TaskValidationError` for a mode that needs a seed."""
-        mode = self.seed_mode or ("random" if self.seed is None else "increment")
-        if mode == "random":
-            return {"random_seed": True}
-        if self.seed is None:
-            raise TaskValidationError(f"`seed` is required with `seed_mode` {mode}", "seed")
-        return {"seed": self.seed + (row if mode == "increment" else 0)}
-
-
-def create_travel_between_images_task(params: Mapping[str, Any] | None = None, /, **fields: Any) -> TaskCreated:
+def create_travel_between_images_task(
+    params: TravelBetweenImagesTaskParams | Mapping[str, Any] | None = None,
+    **fields: Unpack[keywords.TravelBetweenImagesTask],
+) -> TaskCreated:
     """Create a video that travels through keyframe images: fields of `TravelParams`.
 
     With `turbo_mode` a quick external model makes it (`wan_2_2_i2v`).
@@ -90,13 +63,18 @@ def create_travel_between_images_task(params: Mapping[str, Any] | None = None, /
     return _create("wan_2_2_i2v" if given.get("turbo_mode") is True else "travel_orchestrator", given)
 
 
-def create_image_generation_task(params: Mapping[str, Any] | None = None, /, **fields: Any) -> TaskCreated:
+def create_image_generation_task(
+    params: ImageGenerationTaskParams | Mapping[str, Any] | None = None, **fields: Unpack[keywords.ImageGenerationTask]
+) -> TaskCreated:
     """Create a picture from a prompt: fields of `PictureParams`, and what the type of its `model_name` takes."""
     given = _given(params, fields, "prompt")
     return _create(*_image(given))
 
 
-def create_batch_image_generation_tasks(params: Mapping[str, Any] | None = None, /, **fields: Any) -> list[TaskCreated]:
+def create_batch_image_generation_tasks(
+    params: BatchImageGenerationTaskParams | Mapping[str, Any] | None = None,
+    **fields: Unpack[keywords.BatchImageGenerationTask],
+) -> list[TaskCreated]:
     """Create `images_per_prompt` pictures for each of `prompts`: fields of `BatchParams` and of a picture.
 
     All are stored in one transaction, or none: `refusals` of the error names every refused row.
@@ -111,7 +89,9 @@ def create_batch_image_generation_tasks(params: Mapping[str, Any] | None = None,
     return _create_all(rows)
 
 
-def create_magic_edit_task(params: Mapping[str, Any] | None = None, /, **fields: Any) -> TaskCreated:
+def create_magic_edit_task(
+    params: MagicEditTaskParams | Mapping[str, Any] | None = None, **fields: Unpack[keywords.MagicEditTask]
+) -> TaskCreated:
     """Create an edit of a picture by words: fields of `MagicEditParams`, and `num_images` (1 to 16).
 
     Several have the seeds `seed`, `seed + 1` and so on; `batch` of the answer names them all.
@@ -119,47 +99,70 @@ def create_magic_edit_task(params: Mapping[str, Any] | None = None, /, **fields:
     return _copies("qwen_image_edit", _given(params, fields, "prompt"), "num_images", "numImages")
 
 
-def create_image_inpaint_task(params: Mapping[str, Any] | None = None, /, **fields: Any) -> TaskCreated:
+def create_image_inpaint_task(
+    params: ImageInpaintTaskParams | Mapping[str, Any] | None = None, **fields: Unpack[keywords.ImageInpaintTask]
+) -> TaskCreated:
     """Create a picture with a part made anew: fields of `MaskedEditParams`, and `num_generations` (1 to 16)."""
     given = _given(params, fields, "image_url", "mask_url", "prompt")
     return _copies("image_inpaint", given, "num_generations")
 
 
-def create_annotated_image_edit_task(params: Mapping[str, Any] | None = None, /, **fields: Any) -> TaskCreated:
+def create_annotated_image_edit_task(
+    params: AnnotatedImageEditTaskParams | Mapping[str, Any] | None = None,
+    **fields: Unpack[keywords.AnnotatedImageEditTask],
+) -> TaskCreated:
     """Create an edit by drawing on a picture: fields of `MaskedEditParams`, and `num_generations` (1 to 16)."""
     given = _given(params, fields, "image_url", "mask_url", "prompt")
     return _copies("annotated_image_edit", given, "num_generations")
 
 
-def create_image_upscale_task(params: Mapping[str, Any] | None = None, /, **fields: Any) -> TaskCreated:
+def create_image_upscale_task(
+    params: ImageUpscaleTaskParams | Mapping[str, Any] | None = None, **fields: Unpack[keywords.ImageUpscaleTask]
+) -> TaskCreated:
     """Create a larger version of a picture, by the workers' own engine: fields of `UpscaleParams`."""
     return _create("image_upscale", _given(params, fields))
 
 
-def create_replicate_upscale_task(params: Mapping[str, Any] | None = None, /, **fields: Any) -> TaskCreated:
+def create_replicate_upscale_task(
+    params: ReplicateUpscaleTaskParams | Mapping[str, Any] | None = None,
+    **fields: Unpack[keywords.ReplicateUpscaleTask],
+) -> TaskCreated:
     """Create a larger version of a picture, by a model at Replicate: fields of `UpscaleParams`."""
     return _create("replicate_upscale", _given(params, fields))
 
 
-def create_character_animate_task(params: Mapping[str, Any] | None = None, /, **fields: Any) -> TaskCreated:
+def create_character_animate_task(
+    params: CharacterAnimateTaskParams | Mapping[str, Any] | None = None,
+    **fields: Unpack[keywords.CharacterAnimateTask],
+) -> TaskCreated:
     """Create a video of a character that moves as in another: fields of `AnimateCharacterParams`."""
     return _create("animate_character", _given(params, fields, "character_image_url", "motion_video_url"))
 
 
-def create_join_clips_task(params: Mapping[str, Any] | None = None, /, **fields: Any) -> TaskCreated:
+def create_join_clips_task(
+    params: JoinClipsTaskParams | Mapping[str, Any] | None = None, **fields: Unpack[keywords.JoinClipsTask]
+) -> TaskCreated:
     """Create a film of clips with bridges between them: fields of `JoinClipsParams`."""
     return _create("join_clips_orchestrator", _given(params, fields))
 
 
-def create_individual_travel_segment_task(params: Mapping[str, Any] | None = None, /, **fields: Any) -> TaskCreated:
+def create_individual_travel_segment_task(
+    params: IndividualTravelSegmentTaskParams | Mapping[str, Any] | None = None,
+    **fields: Unpack[keywords.IndividualTravelSegmentTask],
+) -> TaskCreated:
     """Create one segment of a travel again: fields of `IndividualSegmentParams`."""
     return _create("individual_travel_segment", _given(params, fields, "start_image_url"))
 
 
-def _given(params: Mapping[str, Any] | None, fields: Mapping[str, Any], *required: str) -> dict[str, Any]:
+def _given(params: Any, fields: Mapping[str, Any], *required: str) -> dict[str, Any]:
+    """One form of the three that a request may have."""
+    if isinstance(params, HelperParams):
+        params = params.as_given()
+    elif isinstance(params, BaseModel):
+        params = params.model_dump(exclude_unset=True)
     if params is not None and not isinstance(params, Mapping):
         raise TaskValidationError(f"parameters must be an object, not {type(params).__name__}", "params")
-    given = {**(params or {}), **fields}
+    given = with_lists({**(params or {}), **fields})
     validate_required_fields(given, ["project_id", *required])
     return given
 

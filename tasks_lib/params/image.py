@@ -35,11 +35,8 @@ _OTHERWISE = {
 }
 
 
-class ImageParams(ScaledResolutionParams, ModelParams, SeedParams, LoraParams, ShotParams):
-    """A picture from a prompt."""
-
-    prompt: Words
-    """What it shows."""
+class PictureSettings(ScaledResolutionParams, ModelParams, SeedParams, LoraParams, ShotParams):
+    """What a picture from a prompt is made with, beside the prompt."""
 
     negative_prompt: Text = ""
     """What it must not show."""
@@ -49,6 +46,13 @@ class ImageParams(ScaledResolutionParams, ModelParams, SeedParams, LoraParams, S
 
     steps: Steps = 12
     """Inference steps."""
+
+
+class ImageParams(PictureSettings):
+    """A picture from a prompt."""
+
+    prompt: Words
+    """What it shows."""
 
 
 class HiresParams(ParamGroup):

@@ -84,7 +84,7 @@ def test_field_is_named_when_it_is_missing(owner: Owner, subtests: pytest.Subtes
 def test_project_is_named_when_it_is_no_id(owner: Owner, subtests: pytest.Subtests) -> None:
     for project_id in ("not a uuid", 7, None, "' OR 1=1 --"):
         with subtests.test(project_id=project_id), pytest.raises(TaskValidationError) as caught:
-            create_travel_between_images_task(GOOD, project_id=project_id)
+            create_travel_between_images_task({**GOOD, "project_id": project_id})
         assert caught.value.field == "project_id"
 
 

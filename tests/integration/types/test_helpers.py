@@ -155,7 +155,7 @@ def test_segment_becomes_a_variant_when_its_child_generation_is_there(owner: Own
     insert(tables.generation_variants, generation_id=child, variant_type="original", is_primary=True, location="old")
     request = {"project_id": owner.project_id, "segment_index": 0, "start_image_url": URL, "num_frames": 9}
     lineage = {"parent_generation_id": film, "child_generation_id": child}
-    create_individual_travel_segment_task(request, **lineage, make_primary_variant=False)
+    create_individual_travel_segment_task({**request, **lineage}, make_primary_variant=False)
     create_individual_travel_segment_task(request, parent_generation_id=film)
     for task in queue.claim("gpu", "worker", limit=2):
         queue.complete(task.lease, Output(f"{task.id}.mp4", {"media": {}}))
@@ -193,7 +193,7 @@ def test_lineage_is_answered_as_missing_when_it_is_another_projects(owner: Owner
     texts = []
     for id_ in (theirs, uuid4()):
         with pytest.raises(NotFoundError) as refused:
-            create_magic_edit_task(project_id=owner.project_id, prompt="a", image_url=URL, **{field: id_})
+            create_magic_edit_task({field: id_}, project_id=owner.project_id, prompt="a", image_url=URL)
         assert refused.value.refusals[0].field == field
         texts.append(str(refused.value).replace(str(id_), "ID"))
     assert texts == [f"there is no {kind} ID"] * 2

@@ -55,7 +55,10 @@ def test_picture_is_larger_and_repeats_when_it_is_upscaled(
     made = []
     for attempt in ("first", "second"):
         created = create_image_upscale_task(
-            project_id=owner.project_id, image_url=reference, scale_factor=factor, output_format=given
+            project_id=owner.project_id,
+            image_url=reference,
+            scale_factor=factor,
+            output_format=given,  # type: ignore[arg-type]
         )
         task = executed(created.task_id, tmp_path / attempt)
         path = stored(task, tmp_path)
