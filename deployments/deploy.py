@@ -28,7 +28,7 @@ from deployments.supervisor import POOLS, PROJECT
 from flows import api
 from tasks_lib.auth import sealing
 from tasks_lib.database import database_url
-from tasks_lib.types import registry
+from tasks_lib.types import table
 
 QUEUES = {
     "workers": "Flows that claim and execute tasks for hours.",
@@ -110,7 +110,7 @@ def _database(url: str, dry_run: bool) -> Iterator[sa.Engine]:
     try:
         with engine.connect() as connection:
             if not dry_run:
-                registry.sync(engine)
+                table.sync(engine)
                 # Of two that register at once, one would take for a person's what the other is about to remember.
                 connection.execute(sa.text("SELECT pg_advisory_lock(hashtextextended('unitask.deploy', 0))"))
             yield engine

@@ -23,7 +23,7 @@ from tasks_lib.availability import list_task_types
 from tasks_lib.engines import weights
 from tasks_lib.errors import NotFoundError, TaskError, TaskValidationError
 from tasks_lib.settings import get_settings
-from tasks_lib.types import registry
+from tasks_lib.types import registry, table
 
 FREE_BYTES = 2 << 30
 """With less room than this, a film may not find a place."""
@@ -79,9 +79,12 @@ def _database() -> Found:
 
 
 def _types() -> Found:
-    registry.check(database.get_engine())
-    yield "good", f"{len(registry.task_types())} task types, and the table agrees"
-    lacking = [each.name for each in list_task_types() if each.works is False]
+    with database.transaction() as connection:
+        found = list(table.findings(connection))
+    yield from found
+    if not found:
+        yield "good", f"{len(registry.task_types())} task types, and the table agrees"
+    lacking = [each.name for each in list_task_types() if each.works is False and each.is_active and each.has_code]
     if lacking:
         yield "note", f"`unitask types` says what these need to work here: {', '.join(lacking)}"
 

@@ -13,6 +13,7 @@ from flows import api
 from tasks_lib import database
 from tasks_lib.queue import leases
 from tasks_lib.settings import get_settings
+from tasks_lib.types.registry import task_types
 
 WORKERS = {"gpu": "gpu-worker", "api": "api-worker"}
 
@@ -42,7 +43,7 @@ def start_worker(run_type: str) -> str:
 def _missing(client: httpx.Client, run_type: str, minimum: int) -> int:
     settings = get_settings()
     limit = settings.gpu_workers if run_type == "gpu" else settings.api_workers
-    wanted = min(limit, max(minimum, leases.backlog(run_type)))
+    wanted = min(limit, max(minimum, leases.backlog(run_type, [*task_types()])))
     if not wanted:
         return 0
     # A dead worker's run can stay Running for ever, so the living are counted by their heartbeats; only what has not

@@ -23,7 +23,6 @@ from prefect.states import Cancelled, Completed, Failed
 from flows import fleet, mending, report
 from flows.hosting import CANCELLED, Hosting
 from flows.runs import asked_to_cancel, asked_to_cancel_work, tag_this_task_run, this_task_run_id
-from tasks_lib import database
 from tasks_lib.crashpoints import crashpoint
 from tasks_lib.errors import LeaseLostError, TaskError
 from tasks_lib.queue import ClaimedTask, Lease, Output, Progress, leases
@@ -54,7 +53,6 @@ async def run_worker(
     bell: Bell | None = None,
 ) -> State[Any]:
     """Work as one worker of a pool until there is a reason to end; the state of the run says which."""
-    await asyncio.to_thread(registry.check, database.get_engine())
     me = UUID(flow_run.id)
     bell = bell or Bell()
     watcher = Watcher(bell)
@@ -70,6 +68,7 @@ async def run_worker(
             host=hosting.host if hosts else None,
             models=models,
             room=room,
+            types=[*registry.task_types()],
             flow_run_id=me,
         )
         hosting.drain = worker.drain

@@ -6,39 +6,51 @@ elsewhere the workers have the models and keys, and say so when they lack one.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
 from tasks_lib.arguments import Token, checked
 from tasks_lib.auth import authenticate
-from tasks_lib.errors import AuthenticationError, EngineError, ProviderError, TaskValidationError
+from tasks_lib.errors import AuthenticationError, DatabaseError, EngineError, ProviderError, TaskValidationError
 from tasks_lib.models import WEIGHTLESS
 from tasks_lib.providers.keys import has_own_key
 from tasks_lib.providers.requests import BUILDS
 from tasks_lib.providers.routing import providers, route
 from tasks_lib.serving import default_model, example_of_model, model_for, pool
 from tasks_lib.settings import Settings, get_settings
-from tasks_lib.types.base import RunType, TaskType
+from tasks_lib.types.base import TaskType
 from tasks_lib.types.registry import task_types
+from tasks_lib.types.table import TypeRow, load_rows, price_in_words, usable, without_code
 
 
 @dataclass(frozen=True)
 class Maker:
     """Who makes a task: the workers of a pool, and what the result must say of that."""
 
-    run_type: RunType
+    run_type: str
     note: str | None = None
 
 
 @dataclass(frozen=True)
 class TypeFacts:
-    """A task type that people may create. `works` is None where only the workers know; `needs` is what is missing."""
+    """A task type that people may create, or a row of one without code, in its owner's words.
+
+    `works` is None where only the workers know; `needs` is what is missing.
+    """
 
     name: str
     display_name: str
     description: str
-    run_type: RunType
+    run_type: str
+    category: str
+    is_active: bool
+    has_code: bool
+    """False for a row of `task_types` that no module belongs to: no task of it can be made or done."""
+    price: str
+    own: list[str]
+    """The columns of its row that the owner has changed."""
     works: bool | None
     needs: str | None
     """The shortest way to make it work here."""
@@ -46,6 +58,8 @@ class TypeFacts:
     @property
     def works_here(self) -> str:
         """The same in a few words: `yes`, or the kind of thing that it needs."""
+        if not self.is_active:
+            return "is switched off"
         if self.works is None:
             return "its workers know"
         return "yes" if self.works else f"needs {str(self.needs).partition(':')[0]}"
@@ -55,7 +69,8 @@ class TypeFacts:
 def list_task_types(*, token: Token = None) -> list[TypeFacts]:
     """List the types that people may create, and for each whether a request that names no model can be made here.
 
-    Keys that the token's user has given count; without a token, those of the service alone.
+    Rows of `task_types` without code are among them, and say so. Keys that the token's user has given count; without
+    a token, those of the service alone.
     """
     try:
         user_id = authenticate(token).user_id
@@ -64,26 +79,78 @@ def list_task_types(*, token: Token = None) -> list[TypeFacts]:
             raise
         user_id = None
     settings = get_settings()
-    return [_facts(declared, user_id, settings) for declared in task_types().values() if declared.public]
+    rows = _rows()
+    known = [_facts(declared, rows, user_id, settings) for declared in task_types().values() if declared.public]
+    others = [row for row in (rows or {}).values() if row.name not in task_types() and not row.is_retired]
+    return known + [_facts_of_row(row) for row in others]
 
 
-def _facts(declared: TaskType[Any], user_id: UUID | None, settings: Settings) -> TypeFacts:
-    works, needs, run_type = None, None, pool(declared, settings)
-    if not settings.database_url:
-        try:
-            works, run_type = True, find_maker(declared, None, user_id, settings).run_type
-        except TaskValidationError as error:
-            works, needs = False, str(error).removeprefix(f"`{declared.name}` needs ")
-    return TypeFacts(declared.name, declared.display_name, declared.description, run_type, works, needs)
+def facts_of(declared: TaskType[Any]) -> TypeFacts:
+    """Return what is known of one type; keys of the service alone count."""
+    return _facts(declared, _rows(), None, get_settings())
 
 
-def find_maker(declared: TaskType[Any], alias: str | None, user_id: UUID | None, settings: Settings) -> Maker:
-    """Find who makes a task of a type, of the model `alias` if its request names one.
+def _rows() -> Mapping[str, TypeRow] | None:
+    """The rows of the types; None while the database is away."""
+    try:
+        return load_rows()
+    except DatabaseError:
+        return None
+
+
+def _facts(
+    declared: TaskType[Any], rows: Mapping[str, TypeRow] | None, user_id: UUID | None, settings: Settings
+) -> TypeFacts:
+    row = rows.get(declared.name) if rows is not None else None
+    works, needs, run_type = None, None, row.run_type if row else pool(declared, settings)
+    try:
+        if rows is not None:
+            usable(declared, rows)
+        if not settings.database_url:
+            works, run_type = True, find_maker(declared, None, user_id, settings, run_type).run_type
+    except TaskValidationError as error:
+        works, needs = False, str(error).removeprefix(f"`{declared.name}` needs ")
+    said: Any = row or declared
+    return TypeFacts(
+        declared.name,
+        said.display_name,
+        said.description or "",
+        run_type,
+        said.category,
+        is_active=said.is_active is not False,
+        has_code=True,
+        price=price_in_words(declared, row),
+        own=sorted(row.own) if row else [],
+        works=works,
+        needs=needs,
+    )
+
+
+def _facts_of_row(row: TypeRow) -> TypeFacts:
+    return TypeFacts(
+        row.name,
+        row.display_name,
+        row.description or "",
+        row.run_type,
+        row.category,
+        is_active=not row.is_off,
+        has_code=False,
+        price=price_in_words(None, row),
+        own=[],
+        works=False,
+        needs=f"code: {without_code(row)}",
+    )
+
+
+def find_maker(
+    declared: TaskType[Any], alias: str | None, user_id: UUID | None, settings: Settings, run_type: str | None = None
+) -> Maker:
+    """Find who makes a task of a type, of the model `alias` if its request names one; `run_type` is its row's.
 
     A type for whose provider nobody has given a key is made by our own engines if they can: by the model that the
     request names, or without one. Raises `TaskValidationError` that says the shortest way where nobody can make it.
     """
-    run_type = pool(declared, settings)
+    run_type = run_type or pool(declared, settings)
     if settings.database_url or declared.plan is not None:
         return Maker(run_type)
     if run_type == "gpu":

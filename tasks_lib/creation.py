@@ -23,8 +23,7 @@ from tasks_lib.arguments import Id, Params, Token, checked
 from tasks_lib.auth import Caller, authenticate, limits, require_project
 from tasks_lib.auth.callers import Project
 from tasks_lib.availability import find_maker
-from tasks_lib.billing.cost import Quote, Terms
-from tasks_lib.billing.terms import load_terms
+from tasks_lib.billing.cost import Quote
 from tasks_lib.errors import EngineError, NotFoundError, Refusal, TaskValidationError
 from tasks_lib.labels import generate_run_id, generate_task_id
 from tasks_lib.params.base import Name, Text, refusal
@@ -39,6 +38,7 @@ from tasks_lib.serving import default_model, require_engine
 from tasks_lib.settings import Settings, get_settings
 from tasks_lib.types.base import Preparation, Prepared, TaskParams, TaskType
 from tasks_lib.types.registry import get_task_type, task_types
+from tasks_lib.types.table import TypeRow, find_type, load_rows, usable
 
 __all__ = [
     "Dependency",
@@ -170,7 +170,7 @@ def create_task(
 
 def _create_by_deployment(given: Mapping[str, Any], token: Token, token_block: str | None) -> TaskCreated:
     # A key always: a sealed token that somebody sends again with its request makes nothing again.
-    (valid,) = validate([{**given, "idempotency_key": given["idempotency_key"] or str(uuid4())}])
+    (valid,) = validate([{**given, "idempotency_key": given["idempotency_key"] or str(uuid4())}], offline=True)
     request = valid.request.model_dump(mode="json")
     task_id, status, created = deployment_client.trigger(request, token, token_block)
     return TaskCreated(task_id, status, valid.task_type.name, created)
@@ -183,8 +183,11 @@ def create_tasks(requests: Sequence[TaskRequest | Mapping[str, Any]], *, token: 
     return store(valid, caller)
 
 
-def validate(requests: Sequence[TaskRequest | Mapping[str, Any]]) -> list[ValidRequest]:
-    """Check a batch without a database. Raises for all rows that are wrong at once."""
+def validate(requests: Sequence[TaskRequest | Mapping[str, Any]], *, offline: bool = False) -> list[ValidRequest]:
+    """Check a batch. Raises for all rows that are wrong at once.
+
+    The database is asked only about a type that the code does not know, and not if `offline`.
+    """
     given_as: type = type(requests)
     if not issubclass(given_as, Sequence) or issubclass(given_as, str | bytes):
         raise TaskValidationError(f"a batch is a list of tasks, not {given_as.__name__}", "requests")
@@ -194,7 +197,7 @@ def validate(requests: Sequence[TaskRequest | Mapping[str, Any]]) -> list[ValidR
     refusals: list[Refusal] = []
     for index, given in enumerate(requests):
         try:
-            valid.append(replace(_validate_one(given), index=index))
+            valid.append(replace(_validate_one(given, offline=offline), index=index))
         except TaskValidationError as error:
             refusals.append(Refusal(index, error.field, error.kind, str(error)))
     if refusals:
@@ -280,19 +283,17 @@ def validate_required_fields(params: Mapping[str, Any], required_fields: Sequenc
             raise TaskValidationError(f"`{name}` cannot be empty", name)
 
 
-def public_type(name: str) -> TaskType[Any]:
+def public_type(name: str, *, offline: bool = False) -> TaskType[Any]:
     """The task type of that name, if people may create it. Raises `TaskValidationError`."""
-    declared = get_task_type(name)
+    declared = get_task_type(name) if offline else find_type(name)
     if not declared.public:
         raise TaskValidationError(f"`{declared.name}` is made by its orchestrator and not by people", "task_type")
-    if not declared.is_active:
-        raise TaskValidationError(f"`{declared.name}` is switched off", "task_type")
     return declared
 
 
-def _validate_one(given: TaskRequest | Mapping[str, Any]) -> ValidRequest:
+def _validate_one(given: TaskRequest | Mapping[str, Any], *, offline: bool) -> ValidRequest:
     request = given if isinstance(given, TaskRequest) else _request(given)
-    declared = public_type(request.task_type)
+    declared = public_type(request.task_type, offline=offline)
     params = declared.params.parse(request.params)
     body = request.model_dump(mode="json", exclude={"params", "idempotency_key"})
     body["params"] = params.model_dump(mode="json", exclude_unset=True)
@@ -319,20 +320,23 @@ def _request(given: Mapping[str, Any]) -> TaskRequest:
 def _rows(valid: Sequence[ValidRequest], caller: Caller) -> list[dict[str, Any]]:
     projects = {id_: require_project(caller, id_) for id_ in {item.request.project_id for item in valid}}
     _require_uploads(valid)
-    terms = load_terms(task_types())
-    return [_row(item, projects[item.request.project_id], terms) for item in valid]
+    types = load_rows()
+    return [_row(item, projects[item.request.project_id], types) for item in valid]
 
 
-def _row(item: ValidRequest, project: Project, terms: Mapping[str, Terms]) -> dict[str, Any]:
+def _row(item: ValidRequest, project: Project, types: Mapping[str, TypeRow]) -> dict[str, Any]:
     settings = get_settings()
+    row = usable(item.task_type, types)
     prepared: Prepared = item.task_type.prepare(
         item.params, Preparation(project.id, lambda custom: resolution_of(project, custom).resolution)
     )
-    maker = find_maker(item.task_type, prepared.model, project.user_id, settings)
+    maker = find_maker(item.task_type, prepared.model, project.user_id, settings, row.run_type)
     model = prepared.model or default_model(item.task_type.name, settings)
     leaves = leaves_of(item.task_type, prepared.params, prepared.placement, model)
     for leaf in leaves:
-        _require_engine(leaf, item.params, settings)
+        part = get_task_type(leaf.task_type)
+        if (usable(part, types).run_type if item.task_type.plan else maker.run_type) == "gpu":
+            _require_engine(part, leaf, item.params, settings)
     return {
         "task_type": item.task_type.name,
         "run_type": maker.run_type if maker.note else None,
@@ -343,16 +347,16 @@ def _row(item: ValidRequest, project: Project, terms: Mapping[str, Terms]) -> di
         "placement": prepared.placement,
         "idempotency_key": item.request.idempotency_key,
         "request_hash": item.request_hash,
-        "price": price_of(item.task_type, leaves, terms),
+        "price": price_of(item.task_type, leaves, {leaf.task_type: types[leaf.task_type].terms() for leaf in leaves}),
         "references": references(item.params),
         "depends_on": [dependency.model_dump(mode="json") for dependency in item.request.depends_on],
     }
 
 
-def _require_engine(leaf: Child, params: TaskParams, settings: Settings) -> None:
+def _require_engine(declared: TaskType[Any], leaf: Child, params: TaskParams, settings: Settings) -> None:
     """Refuse work that no engine here could do. Raises `TaskValidationError` that names the field of the request."""
     try:
-        require_engine(get_task_type(leaf.task_type), leaf.params, leaf.model, settings)
+        require_engine(declared, leaf.params, leaf.model, settings)
     except EngineError as error:
         named = re.match(r"`([a-z_]+)", str(error))
         known = type(params).model_fields

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tasks_lib.billing.cost import Terms, family_price
+from tasks_lib.billing.cost import LIMIT, Price, Terms, family_price
+from tasks_lib.errors import TaskValidationError
 from tasks_lib.planning.children import Child
 from tasks_lib.types.base import TaskType
 from tasks_lib.types.registry import get_task_type
@@ -22,8 +23,12 @@ def leaves_of(
 
 def price_of(declared: TaskType[Any], leaves: Sequence[Child], terms: Mapping[str, Terms]) -> dict[str, Any]:
     """The `price` of a row: a task's own, or for a parent that of each child, at the children's own terms."""
-    prices = {
-        leaf.key: terms[leaf.task_type].price(leaf.params, get_task_type(leaf.task_type).estimate_seconds(leaf.params))
-        for leaf in leaves
-    }
+    prices = {leaf.key: _price(get_task_type(leaf.task_type), leaf.params, terms[leaf.task_type]) for leaf in leaves}
     return family_price(prices) if declared.plan else prices[leaves[0].key].as_json()
+
+
+def _price(declared: TaskType[Any], params: dict[str, Any], terms: Terms) -> Price:
+    price = terms.price(params, declared.estimate_seconds(params), declared.units(params))
+    if price.high >= LIMIT:
+        raise TaskValidationError(f"`{declared.name}` costs {price} credits, which nobody can have", "task_type")
+    return price

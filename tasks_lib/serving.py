@@ -15,11 +15,23 @@ ENGINE = "engine"
 
 def pool(declared: TaskType[Any], settings: Settings) -> RunType:
     """Where tasks of a type run: the pool that it declares, or `gpu` where the settings give it to our own engines."""
-    if settings.providers.get(declared.name, "").partition(":")[0] != ENGINE:
-        return declared.run_type
-    if declared.execute is None:
-        raise EngineError(f"UNITASK_PROVIDERS gives `{declared.name}` to an engine, and no engine makes it")
-    return "gpu"
+    chosen = settings.providers.get(declared.name, "").partition(":")[0]
+    return "gpu" if chosen == ENGINE and declared.execute is not None else declared.run_type
+
+
+def pool_problem(declared: TaskType[Any], run_type: str, settings: Settings) -> str | None:
+    """Return why the workers of a pool could not do a type's tasks, as the rest of a sentence; None if they can."""
+    if declared.plan is not None:
+        return None if run_type == "api" else "whose workers host no orchestrators; set `run_type` to api"
+    if run_type == "gpu":
+        return None if declared.execute is not None else "and no engine makes it; set `run_type` to api"
+    if declared.run_type != "api":
+        return "and no provider makes it; set `run_type` to gpu"
+    if settings.providers.get(declared.name, "").partition(":")[0] == ENGINE:
+        return "and UNITASK_PROVIDERS gives it to an engine" + (
+            "; set `run_type` to gpu" if declared.execute else ", and no engine makes it"
+        )
+    return None
 
 
 def default_model(task_type: str, settings: Settings) -> str | None:
@@ -66,12 +78,14 @@ def _example(kind: str, task_type: str, settings: Settings) -> str:
 
 
 def require_engine(declared: TaskType[Any], params: dict[str, Any], alias: str | None, settings: Settings) -> None:
-    """Refuse work that no engine here could do. Raises `EngineError` that names the setting or the parameter.
+    """Refuse work of the pool `gpu` that no engine here could do.
+
+    Raises `EngineError` that names the setting or the parameter.
 
     Known only where workers and creators share one machine and its settings, as for providers; elsewhere the worker
     says so (docs/decisions/0011-models-are-a-setting-of-the-worker.md).
     """
-    if settings.database_url or declared.engine_kind is None or pool(declared, settings) != "gpu":
+    if settings.database_url or declared.engine_kind is None:
         return
     model = model_for(declared.engine_kind, alias or default_model(declared.name, settings), settings)
     declared.require(params, model)

@@ -22,7 +22,7 @@ from db.migrate import upgrade
 from tasks_lib import database
 from tasks_lib.auth import issue_token
 from tasks_lib.settings import get_settings
-from tasks_lib.types import registry
+from tasks_lib.types import table
 
 TEMPLATE = "unitask_template"
 
@@ -66,7 +66,7 @@ def template(server_url: str) -> str:
     url = embedded.ensure_database(server_url, name)
     upgrade(url)
     engine = create_engine(url)
-    registry.sync(engine)
+    table.sync(engine)
     engine.dispose()
     return name
 

@@ -23,7 +23,7 @@ from tasks_lib.availability import TypeFacts, list_task_types
 from tasks_lib.billing.cost import Quote
 from tasks_lib.creation import TaskCreated, TaskRequest
 from tasks_lib.settings import get_settings
-from tasks_lib.types.registry import get_task_type
+from tasks_lib.types.table import find_type
 
 router = APIRouter()
 
@@ -57,7 +57,7 @@ def list_types(token: MaybeToken) -> list[TypeFacts]:
 @router.get("/v1/types/{name}")
 def show_type(name: str) -> dict[str, Any]:
     """The JSON schema of a task type's parameters."""
-    schema: dict[str, Any] = get_task_type(name).params.model_json_schema()
+    schema: dict[str, Any] = find_type(name).params.model_json_schema()
     return schema
 
 

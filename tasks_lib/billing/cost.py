@@ -3,14 +3,16 @@
     (base * resolution + frame count * frames) * model
 
 is the price of a unit, or of every second begun, rounded up to a millionth. It is frozen in the task's row at its
-creation; whoever holds or captures later multiplies it with whole seconds, and rounds nothing.
+creation, with the number of units; whoever holds or captures later multiplies it with units or whole seconds, and
+rounds nothing.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import ROUND_UP, Decimal
 from math import ceil
 from typing import Annotated, Any, Literal, Self
@@ -18,6 +20,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, model_validator
 
 UNIT = Decimal("0.000001")
+LIMIT = Decimal(10) ** 8
+"""What the ledger's columns cannot hold any more."""
 FRAMES = ("frames", "num_frames", "total_frames")
 """The parameters that say how many frames are made; a type has one of them at the most."""
 
@@ -88,12 +92,24 @@ class Terms(BaseModel):
     unit_cost: Annotated[Decimal, Field(ge=0)] | None
     cost_factors: CostFactors
 
-    def price(self, params: Mapping[str, Any], seconds: float) -> Price:
-        """What a task with these stored parameters costs; `seconds` is the longest that it may take."""
-        timed = self.billing_type == "per_second"
-        base = (self.base_cost_per_second if timed else self.unit_cost) or Decimal(0)
-        amount = self.cost_factors.apply(base, params).quantize(UNIT, ROUND_UP)
-        return Price(amount, amount * (max(1, ceil(seconds)) if timed else 1), "second" if timed else "unit", amount)
+    @property
+    def _base(self) -> Decimal:
+        return (self.base_cost_per_second if self.billing_type == "per_second" else self.unit_cost) or Decimal(0)
+
+    def price(self, params: Mapping[str, Any], seconds: float, units: int = 1) -> Price:
+        """Return what a task with these stored parameters costs; `seconds` is the longest that each unit may take."""
+        amount = self.cost_factors.apply(self._base, params).quantize(UNIT, ROUND_UP)
+        if self.billing_type == "per_second":
+            return Price(amount, amount * max(1, ceil(seconds * units)), "second", amount, units=units)
+        return Price(amount * units, amount * units, "unit", amount, units=units)
+
+    def describe(self, unit: str) -> str:
+        """Return the price list's entry in words; `unit` is what a unit of the type is."""
+        each = "second" if self.billing_type == "per_second" else unit
+        factors = self.cost_factors.as_json()
+        return f"{amount_text(self._base)} credits for each {each}" + (
+            f", times {json.dumps(factors)}" if factors else ""
+        )
 
 
 @dataclass(frozen=True)
@@ -106,12 +122,15 @@ class Quote:
 
     low: Decimal
     high: Decimal
+    units: int = field(default=1, kw_only=True, compare=False)
+    """The units of work that are paid for; those of a parent are its children's."""
 
     @classmethod
     def of(cls, price: Mapping[str, Any] | None) -> Quote:
         """The quote of a stored price; what was stored without one costs nothing."""
         price = price or {"low": 0, "high": 0}
-        return cls(Decimal(price["low"]), Decimal(price["high"]))
+        parts = [price, *price.get("children", {}).values()][bool(price.get("children")) :]
+        return cls(Decimal(price["low"]), Decimal(price["high"]), units=sum(part.get("units", 1) for part in parts))
 
     @property
     def is_exact(self) -> bool:
@@ -120,6 +139,11 @@ class Quote:
 
     def __str__(self) -> str:
         return amount_text(self.low) if self.is_exact else f"{amount_text(self.low)} to {amount_text(self.high)}"
+
+    @property
+    def in_words(self) -> str:
+        """The amount with its unit and, if there are several, the units of work that it is for."""
+        return f"{self} credits" + (f" for {self.units} units of work" if self.units > 1 else "")
 
 
 @dataclass(frozen=True)
@@ -131,7 +155,8 @@ class Price(Quote):
 
     def as_json(self) -> dict[str, Any]:
         """The row's value; see cost_of.sql."""
-        return {"per": self.per, "amount": str(self.amount), "low": str(self.low), "high": str(self.high)}
+        amounts = {"amount": str(self.amount), "low": str(self.low), "high": str(self.high)}
+        return {"per": self.per, **({"units": self.units} if self.units > 1 else {}), **amounts}
 
 
 def family_price(children: Mapping[str, Price]) -> dict[str, Any]:

@@ -112,7 +112,7 @@ def make(
         print_json(dataclasses.asdict(created))
     else:
         state = "is" if created.created else "was there already and is"
-        said = f" {state} {created.status}, for {created.quote} credits"
+        said = f" {state} {created.status}, for {(created.quote or Quote.of(None)).in_words}"
         say(Text.assemble(f"{created.task_type} ", (str(created.task_id), "bold"), said))
     return watch(str(created.task_id), output=output) if wait else None
 
@@ -287,7 +287,7 @@ def _times(task: client.Task) -> dict[str, str]:
 def _print_quote(quote: Quote, output: Output) -> None:
     if output is Output.json:
         return print_json(dataclasses.asdict(quote))
-    return say(f"{quote} credits")
+    return say(quote.in_words)
 
 
 def _as_dict(task: client.Task) -> dict[str, Any]:

@@ -5,20 +5,15 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping
-from decimal import Decimal
 from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 from rich.text import Text
 
-from tasks_lib.availability import list_task_types
-from tasks_lib.billing.cost import amount_text
+from tasks_lib.availability import facts_of, list_task_types
 from tasks_lib.cli.output import Output, OutputOption, console, print_json, say, table_of
-from tasks_lib.serving import pool
-from tasks_lib.settings import get_settings
-from tasks_lib.types.base import TaskType
-from tasks_lib.types.registry import get_task_type
+from tasks_lib.types.table import find_type
 
 app = typer.Typer(help="The task types and their parameters.")
 
@@ -50,29 +45,32 @@ def show_type(
     name: Annotated[str, typer.Argument(help="a name from `unitask types list`")], output: OutputOption = Output.table
 ) -> None:
     """Show a task type's parameters."""
-    declared = get_task_type(name)
+    declared = find_type(name)
     schema = declared.params.model_json_schema()
     if output is Output.json:
         return print_json(schema)
-    say(Text.assemble((declared.display_name, "bold"), f": {declared.description}"))
-    say(f"It runs on the pool {pool(declared, get_settings())}. {_price(declared)}")
-    if lacking := next((each.needs for each in list_task_types() if each.name == name), None):
-        say(f"To work here it needs {lacking}")
-    console.print(_table("parameter", schema))
+    facts = facts_of(declared)
+    say(Text.assemble((facts.display_name, "bold"), f": {facts.description}"))
+    say(f"It runs on the pool {facts.run_type}. It costs {facts.price}.")
+    if facts.own:
+        say(f"Its owner has set {', '.join(facts.own)} in `task_types`.")
+    if facts.needs:
+        say(f"To work here it needs {facts.needs}")
+    console.print(_fields("parameter", schema))
     for name, definition in schema.get("$defs", {}).items():
         say(Text.assemble("\n", (name, "bold"), f": {_words(definition)}"))
-        console.print(_table("key", definition))
+        console.print(_fields("key", definition))
     return None
 
 
-def _table(head: str, schema: Mapping[str, Any]) -> Table:
+def _fields(head: str, schema: Mapping[str, Any]) -> Table:
     """The fields of a JSON schema, the required ones first."""
-    table = table_of(head, "value", "default", "what it is")
+    shown = table_of(head, "value", "default", "what it is")
     fields = schema.get("properties", {})
     for name in sorted(fields, key=lambda name: int(fields[name].get("position", 0))):
         default = "required" if name in schema.get("required", []) else json.dumps(fields[name].get("default"))
-        table.add_row(name, Text(_kind(fields[name])), Text(default), Text(_words(fields[name])))
-    return table
+        shown.add_row(name, Text(_kind(fields[name])), Text(default), Text(_words(fields[name])))
+    return shown
 
 
 def _words(definition: Mapping[str, Any]) -> str:
@@ -95,16 +93,3 @@ def _kind(definition: Mapping[str, Any]) -> str:
     bounds = {(True, True): f", {low} to {high}", (True, False): f", from {low}", (False, True): f", up to {high}"}
     kind = str(definition.get("format", definition.get("type", "any")))
     return kind + bounds.get((low is not None, high is not None), "")
-
-
-def _price(declared: TaskType[Any]) -> str:
-    if declared.plan is not None:
-        return "It costs what its children cost; `unitask create --quote` says how much."
-    unit, base = declared.unit_cost, declared.base_cost_per_second
-    amount = (
-        f"{amount_text(unit or Decimal(0))} credits"
-        if declared.billing_type == "per_unit"
-        else (f"{amount_text(base)} credits a second")
-    )
-    factors = declared.cost_factors.as_json()
-    return f"It is declared to cost {amount}" + (f", times {json.dumps(factors)}." if factors else ".")

@@ -96,10 +96,12 @@ def claim(
     hosted: bool = False,
     task_id: UUID | None = None,
     without: Sequence[str] = (),
+    types: Sequence[str] | None = None,
 ) -> list[ClaimedTask]:
     """Take up to `limit` tasks of a pool, each under a new lease; `hosted` asks for orchestrators instead of work.
 
-    With `task_id`, that very task or nothing; tasks of the types in `without` are left where they are.
+    With `task_id`, that very task or nothing; tasks of other types than `types` (None: any), and of those in
+    `without`, are left where they are.
     """
     settings = get_settings()
     rows = database.call(
@@ -113,6 +115,7 @@ def claim(
         p_user_cap=settings.max_tasks_per_user,
         p_task_id=task_id,
         p_without=list(without),
+        p_types=None if types is None else list(types),
     )
     return [ClaimedTask(**row) for row in rows]
 
@@ -317,14 +320,14 @@ def dead_workers() -> list[UUID]:
         return [run_id for run_id in gone if run_id is not None]
 
 
-def backlog(run_type: str) -> int:
-    """How many tasks of a pool wait for a worker."""
+def backlog(run_type: str, types: Sequence[str]) -> int:
+    """How many tasks of a pool, of these types, wait for a worker."""
     t = tables.tasks
     with database.transaction() as connection:
         return connection.execute(
             sa.select(sa.func.count())
             .select_from(t)
-            .where(t.c.run_type == run_type, t.c.status == "Pending", t.c.deps_pending == 0)
+            .where(t.c.run_type == run_type, t.c.status == "Pending", t.c.deps_pending == 0, t.c.task_type.in_(types))
         ).scalar_one()
 
 

@@ -63,6 +63,8 @@ class Worker:
     models: Callable[[], Sequence[str]] = tuple
     room: Callable[[], Room] = Room
     """What `execute` can take at this moment, beside what the slots say."""
+    types: Sequence[str] | None = None
+    """The task types that it has code for (None: any); what others wait for is left to others."""
     flow_run_id: UUID | None = None
     settings: Settings = field(default_factory=get_settings)
 
@@ -144,7 +146,14 @@ class Worker:
         without: Sequence[str] = (),
     ) -> int:
         claimed = await asyncio.to_thread(
-            leases.claim, self.run_type, self.worker_id, limit, self.models(), hosted=hosted, without=without
+            leases.claim,
+            self.run_type,
+            self.worker_id,
+            limit,
+            self.models(),
+            hosted=hosted,
+            without=without,
+            types=self.types,
         )
         for task in claimed:
             into[task.lease] = running = asyncio.ensure_future(run(task))

@@ -78,8 +78,12 @@ class TaskType(Generic[P]):
     base_cost_per_second: Decimal = Decimal("0.0278")
     billing_type: Literal["per_second", "per_unit"] = "per_second"
     unit_cost: Decimal | None = None
+    units: Callable[[dict[str, Any]], int] = lambda _: 1
+    """From stored params: how many units of work a task is, each at the full price: what it repeats inside itself."""
+    unit: str = "task"
+    """What one unit is, for people."""
     estimate_seconds: Callable[[dict[str, Any]], float] = lambda _: 60.0
-    """From stored params: how long it may run, for the hold of a time-priced task."""
+    """From stored params: how long each unit may run, for the hold of a time-priced task."""
     cost_factors: CostFactors = field(default_factory=CostFactors)
     tool_type: str | None = None
     content_type: Literal["image", "video"] | None = None

@@ -37,6 +37,11 @@ def prepare(params: TurboTravelParams, preparation: Preparation) -> Prepared:
     return Prepared(stored(params, **settled), placement, params.model_name)
 
 
+def count_pairs(params: dict[str, Any]) -> int:
+    """Return how many videos are made: one for each pair of neighbours; one image is a journey without an end."""
+    return max(1, len(params["image_urls"]) - 1)
+
+
 TASK_TYPE = TaskType(
     name="wan_2_2_i2v",
     params=TurboTravelParams,
@@ -49,6 +54,8 @@ TASK_TYPE = TaskType(
     engine_kind="inbetween",
     billing_type="per_unit",
     unit_cost=Decimal("0.25"),
+    units=count_pairs,
+    unit="pair of images",
     tool_type="travel-between-images",
     content_type="video",
 )

@@ -17,7 +17,7 @@ from deployments.deploy import deploy
 from deployments.state import RunState
 from tasks_lib import database
 from tasks_lib.settings import get_settings
-from tasks_lib.types import registry
+from tasks_lib.types import table
 
 SETTINGS = ("UNITASK_HOME", "UNITASK_DATABASE_URL", "UNITASK_STORAGE_URL", "UNITASK_TOKEN", "PREFECT_API_URL")
 
@@ -47,7 +47,7 @@ def fresh_database() -> Iterator[sa.Engine]:
             url = embedded.ensure_database(server, database.DATABASE_NAME)
             migrate.upgrade(url)
             engine = create_engine(url)
-            registry.sync(engine)
+            table.sync(engine)
             yield engine
             engine.dispose()
             database.get_engine().dispose()

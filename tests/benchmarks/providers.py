@@ -29,7 +29,7 @@ from tasks_lib.providers.pool import ProviderPool
 from tasks_lib.queue.listening import Bell
 from tasks_lib.queue.worker import Worker
 from tasks_lib.settings import get_settings
-from tasks_lib.types import registry
+from tasks_lib.types import table
 from tests.conftest import make_owner
 
 TASKS = 200
@@ -70,7 +70,7 @@ def platform(url: str) -> Iterator[None]:
         try:
             upgrade(database.database_url())
             engine = create_engine(database.database_url())
-            registry.sync(engine)
+            table.sync(engine)
             engine.dispose()
             yield
         finally:

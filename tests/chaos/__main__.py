@@ -32,7 +32,7 @@ from tasks_lib import (
 )
 from tasks_lib.errors import ConflictError, DatabaseError
 from tasks_lib.settings import get_settings
-from tasks_lib.types import registry
+from tasks_lib.types import table
 from tests.conftest import Owner, make_owner
 from tests.crash.test_kills import ROOT, TRAVEL, make_images
 
@@ -193,7 +193,7 @@ def run(seed: int, seconds: float) -> None:
         try:
             upgrade(url)
             set_environment(url, home)
-            registry.sync(database.get_engine())
+            table.sync(database.get_engine())
             owner = make_owner()
             set_environment(url, home, UNITASK_TOKEN=owner.token)
             chaos = Chaos(seed, home, owner, make_images(owner, home, 4))

@@ -25,7 +25,7 @@ from tasks_lib.queue import ClaimedTask, Output
 from tasks_lib.queue.listening import Bell
 from tasks_lib.queue.worker import Report, Worker
 from tasks_lib.settings import get_settings
-from tasks_lib.types import registry
+from tasks_lib.types.table import sync
 from tests.conftest import Owner
 from tests.integration.types.test_helpers import insert
 from tests.scenes import photograph
@@ -82,7 +82,7 @@ def machine(owner: Owner, table: str, monkeypatch: pytest.MonkeyPatch) -> Owner:
     # Threads cost more than they give for matrices of a few numbers.
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     get_settings.cache_clear()
-    registry.sync(database.get_engine())
+    sync(database.get_engine())
     return owner
 
 

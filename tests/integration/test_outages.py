@@ -24,7 +24,7 @@ from tasks_lib.queue import ClaimedTask, Output, wakeup
 from tasks_lib.queue.listening import Bell
 from tasks_lib.queue.worker import Report, Worker
 from tasks_lib.settings import get_settings
-from tasks_lib.types import registry
+from tasks_lib.types import table
 from tests.conftest import Owner, make_owner
 from tests.races.sessions import check_ledger, make_tasks, row_of, wait_until
 
@@ -54,7 +54,7 @@ def own_server(quick: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
             monkeypatch.setenv("UNITASK_DATABASE_URL", url)
             get_settings.cache_clear()
             database.get_engine.cache_clear()
-            registry.sync(database.get_engine())
+            table.sync(database.get_engine())
             yield home
         finally:
             database.get_engine().dispose()

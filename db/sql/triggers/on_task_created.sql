@@ -3,7 +3,7 @@
 CREATE FUNCTION unitask.on_task_created() RETURNS trigger
 LANGUAGE plpgsql AS $$
 BEGIN
-    SELECT t.run_type, t.category = 'orchestration', t.max_attempts INTO NEW.run_type, NEW.hosted, NEW.max_attempts
+    SELECT t.run_type, coalesce(t.declared ->> 'category', t.category) = 'orchestration', t.max_attempts INTO NEW.run_type, NEW.hosted, NEW.max_attempts
     FROM task_types t WHERE t.name = NEW.task_type;
     NEW.run_type := coalesce(NEW.run_type, 'gpu');
     NEW.hosted := coalesce(NEW.hosted, false);

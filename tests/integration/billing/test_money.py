@@ -20,7 +20,6 @@ from tasks_lib.cli import app
 from tasks_lib.creation import plant_children
 from tasks_lib.errors import (
     ConflictError,
-    DatabaseError,
     EngineError,
     InsufficientCreditsError,
     NotFoundError,
@@ -28,7 +27,7 @@ from tasks_lib.errors import (
 )
 from tasks_lib.queue import Output
 from tasks_lib.settings import get_settings
-from tasks_lib.types import registry
+from tasks_lib.types import table
 from tasks_lib.types.registry import task_types
 from tests.conftest import Owner, make_owner
 from tests.integration.auth.test_foreign_things import LEAST
@@ -179,26 +178,30 @@ def test_owners_price_stays_when_types_are_deployed_until_it_is_given_up(owner: 
         "UPDATE task_types SET unit_cost = 7, cost_factors = '{\"modelType\": {\"m\": 2}}' WHERE name = 'z_image_turbo'"
     )
     for _ in range(2):
-        registry.check(engine)
-        registry.sync(engine)
+        table.sync(engine)
     priced = quote("z_image_turbo", {**PICTURE, "model_name": "m"}, project_id=owner.project_id)
     assert priced == Quote(Decimal(14), Decimal(14))
-    execute("UPDATE task_types SET own_price = false")
-    with pytest.raises(DatabaseError, match="another `unit_cost`"):
-        registry.check(engine)
-    registry.sync(engine)
-    registry.check(engine)
+    given_up = "unit_cost = (declared ->> 'unit_cost')::numeric, cost_factors = declared -> 'cost_factors'"
+    execute(f"UPDATE task_types SET {given_up} WHERE name = 'z_image_turbo'".replace("::", "\\:\\:"))
+    table.sync(engine)
     assert quote("z_image_turbo", PICTURE, project_id=owner.project_id) == declared
 
 
 @pytest.mark.parametrize(
     ("factors", "problem"),
-    [('{"colour": 2}', r"cost_factors.colour"), ('{"resolution": {"2x": 2}}', "`resolution`, which its parameters")],
+    [
+        ('{"colour": 2}', ("wrong", "cost_factors.colour")),
+        ('{"resolution": {"2x": 2}}', ("note", "`resolution`, which its parameters")),
+    ],
 )
-def test_start_is_refused_when_a_price_means_nothing(owner: Owner, factors: str, problem: str) -> None:
+def test_price_is_a_finding_when_it_means_nothing(owner: Owner, factors: str, problem: tuple[str, str]) -> None:
     execute("UPDATE task_types SET cost_factors = CAST(:f AS jsonb) WHERE name = 'z_image_turbo'", f=factors)
-    with pytest.raises(DatabaseError, match=problem):
-        registry.check(database.get_engine())
+    with database.transaction() as connection:
+        ((state, text),) = table.findings(connection)
+    assert state == problem[0]
+    assert problem[1] in text
+    # The other types go on.
+    create_task("image_upscale", {"image_url": IMAGES[0]}, project_id=owner.project_id)
 
 
 def test_create_is_refused_by_name_when_a_budget_is_spent(owner: Owner) -> None:
@@ -351,7 +354,7 @@ def test_people_see_prices_and_their_own_credits_when_they_ask_the_command_line(
 
     assert run("create", "z_image_turbo", "--set", "prompt=a cat", "--quote") == "0.0065 credits\n"
     asked = json.loads(run("create", "z_image_turbo", "--set", "prompt=a cat", "--quote", "-o", "json"))
-    assert asked == {"low": "0.006500", "high": "0.006500"}
+    assert asked == {"low": "0.006500", "high": "0.006500", "units": 1}
     created = json.loads(run("create", "z_image_turbo", "--set", "prompt=a cat", "-o", "json"))
     assert created["quote"] == asked
     assert "somebody has 4.9935 credits" in run("credits", "grant", "somebody", "5", "--reason", "welcome")

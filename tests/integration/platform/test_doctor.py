@@ -42,7 +42,7 @@ def test_everything_but_the_platform_is_good_when_the_machine_is_whole(owner: Ow
     [
         ("database", "COMMENT ON SCHEMA unitask IS 'older'", "`unitask deploy` migrates it"),
         ("database", "UPDATE alembic_version SET version_num = '0001'", "`unitask deploy` migrates it"),
-        ("task types", "UPDATE task_types SET run_type = 'gpu' WHERE name = 'qwen_image'", "run `unitask deploy`"),
+        ("task types", "DELETE FROM task_types WHERE name = 'qwen_image'", "`unitask deploy` writes it"),
         ("token", "UPDATE user_api_tokens SET revoked_at = now()", "Authentication failed"),
     ],
 )

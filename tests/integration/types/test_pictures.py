@@ -21,7 +21,7 @@ from tasks_lib.client import Task
 from tasks_lib.engines.bench import Bench
 from tasks_lib.media.images import probe_image, read_picture, save_png
 from tasks_lib.settings import get_settings
-from tasks_lib.types import registry
+from tasks_lib.types import table
 from tasks_lib.types.registry import get_task_type
 from tests.conftest import Owner
 from tests.scenes import photograph
@@ -97,7 +97,7 @@ def test_only_the_masked_part_changes_when_a_picture_is_inpainted_by_our_own_eng
 ) -> None:
     monkeypatch.setenv("UNITASK_PROVIDERS", '{"image_inpaint": "engine"}')
     get_settings.cache_clear()
-    registry.sync(database.get_engine())
+    table.sync(database.get_engine())
     image = photograph("coffee.png")[:72, :96].copy()
     mask = np.zeros_like(image)
     mask[30:44, 40:60] = 255

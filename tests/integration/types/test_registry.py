@@ -19,8 +19,8 @@ from db import tables
 from flows.create_task import create_task_flow
 from tasks_lib import create_task, database, get_task
 from tasks_lib.cli import app
-from tasks_lib.errors import DatabaseError, TaskValidationError
-from tasks_lib.types import registry
+from tasks_lib.errors import TaskValidationError
+from tasks_lib.types import registry, table
 from tests.conftest import Owner
 
 DOC = Path(__file__).parents[3] / "docs" / "adding-a-task-type.md"
@@ -41,10 +41,9 @@ def new_type(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 def test_type_is_found_everywhere_when_its_file_is_added(new_type: str, owner: Owner) -> None:
     assert registry.get_task_type(new_type).display_name == "Rotate"
-    with pytest.raises(DatabaseError, match=r"`rotate_image` has no row"):
-        registry.check(database.get_engine())
-    registry.sync(database.get_engine())
-    registry.check(database.get_engine())
+    with pytest.raises(TaskValidationError, match=r"`rotate_image` has no row in `task_types`: `unitask deploy`"):
+        create_task(new_type, {"image_url": "https://example.com/1.jpg"}, project_id=owner.project_id)
+    table.sync(database.get_engine())
     with database.transaction() as connection:
         row = connection.execute(sa.select(tables.task_types).where(tables.task_types.c.name == new_type)).one()
     assert (row.run_type, row.category, float(row.base_cost_per_second)) == ("gpu", "processing", 0.001)
@@ -68,27 +67,6 @@ def test_type_is_found_everywhere_when_its_file_is_added(new_type: str, owner: O
     }
     with pytest.raises(TaskValidationError, match="did you mean `degrees`"):
         create_task(new_type, {"image_url": "https://example.com/1.jpg", "degree": 1}, project_id=owner.project_id)
-
-
-@pytest.mark.parametrize(
-    ("change", "problem"),
-    [
-        ("UPDATE task_types SET run_type = 'gpu' WHERE name = 'qwen_image'", "another `run_type`"),
-        ("DELETE FROM task_types WHERE name = 'single_image'", "`single_image` has no row"),
-        (
-            "INSERT INTO task_types (name, category, display_name, is_active) VALUES ('old', 'utility', 'Old', true)",
-            "`old` has an active row and no module",
-        ),
-    ],
-)
-def test_start_is_refused_when_registry_and_table_disagree(database_url: str, change: str, problem: str) -> None:
-    registry.check(database.get_engine())
-    with database.transaction() as connection:
-        connection.execute(sa.text(change))
-    with pytest.raises(DatabaseError, match=problem):
-        registry.check(database.get_engine())
-    registry.sync(database.get_engine())
-    registry.check(database.get_engine())
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,9 @@ BEGIN
 
     -- One statement inserts the batch. The join gives run_type, so the per-row trigger does not fire.
     WITH input AS MATERIALIZED (
-        SELECT r.*, gen_random_uuid() AS id, coalesce(r.run_type, t.run_type) AS pool, t.category = 'orchestration' AS hosted,
+        SELECT r.*, gen_random_uuid() AS id, coalesce(r.run_type, t.run_type) AS pool,
+               -- An owner may put a type into another category; what hosts it is the code's to say.
+               coalesce(t.declared ->> 'category', t.category) = 'orchestration' AS hosted,
                t.max_attempts, p.user_id
         FROM unitask.task_rows(p_rows) r
         JOIN task_types t ON t.name = r.task_type

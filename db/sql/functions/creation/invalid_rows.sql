@@ -41,8 +41,11 @@ LANGUAGE sql STABLE AS $$
         SELECT index, 'project_id' AS field, 'not_found' AS kind, format('there is no project %s', project_id) AS message
         FROM r WHERE NOT EXISTS (SELECT FROM projects p WHERE p.id = r.project_id)
         UNION ALL
+        -- A type that is switched off is refused to people; what exists goes on, with the children that it plans.
         SELECT index, 'task_type', 'validation', format('task_type %L is not an active task type', task_type)
-        FROM r WHERE NOT EXISTS (SELECT FROM task_types t WHERE t.name = r.task_type AND t.is_active)
+        FROM r WHERE NOT EXISTS (
+            SELECT FROM task_types t
+            WHERE t.name = r.task_type AND (t.is_active IS NOT FALSE OR r.parent_task_id IS NOT NULL))
         UNION ALL
         SELECT index, format('depends_on[%s]', position), 'not_found', format('there is no task %s', task_id)
         FROM dependency d

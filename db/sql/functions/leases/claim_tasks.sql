@@ -3,11 +3,14 @@
 -- Whose turn: the users stand in a ring, and the one after whom the last claim served comes next; among those who come
 -- next, one with fewer live leases goes first. So no backlog keeps another user waiting, and whoever has work waiting
 -- has something running within one round. Priorities count within a user (next_task.sql).
--- p_hosted asks for orchestrators (they take no slot) or for work; p_without names types that the worker cannot do now.
+-- p_hosted asks for orchestrators (they take no slot) or for work; p_types names the types that the worker has code for
+-- (NULL: any), p_without those that it cannot do now. What waits for another kind of worker keeps nobody: a user who has
+-- nothing else waiting is not among those whose turn it is.
 CREATE FUNCTION unitask.claim_tasks(
     p_run_type text, p_worker_id text, p_limit integer, p_lease_seconds double precision,
     p_models text[] DEFAULT '{}', p_hosted boolean DEFAULT false, p_user_cap integer DEFAULT NULL,
-    p_task_id uuid DEFAULT NULL, p_look_ahead integer DEFAULT 16, p_without text[] DEFAULT '{}'
+    p_task_id uuid DEFAULT NULL, p_look_ahead integer DEFAULT 16, p_without text[] DEFAULT '{}',
+    p_types text[] DEFAULT NULL
 )
 RETURNS TABLE (
     id uuid, task_type text, project_id uuid, run_type text, params jsonb, placement jsonb, model text, parent_task_id uuid,
@@ -47,12 +50,14 @@ BEGIN
             FROM ring r CROSS JOIN LATERAL (
                 (SELECT t.user_id, r.wrapped FROM tasks t
                  WHERE t.status = 'Pending' AND t.deps_pending = 0 AND t.run_type = p_run_type AND t.hosted = p_hosted
-                   AND t.user_id > r.user_id AND t.run_after <= clock_timestamp()
+                   AND t.user_id > r.user_id AND t.run_after <= clock_timestamp() AND t.task_type <> ALL (p_without)
+                   AND (p_types IS NULL OR t.task_type = ANY (p_types))
                  ORDER BY t.user_id LIMIT 1)
                 UNION ALL
                 (SELECT t.user_id, true FROM tasks t
                  WHERE t.status = 'Pending' AND t.deps_pending = 0 AND t.run_type = p_run_type AND t.hosted = p_hosted
-                   AND NOT r.wrapped AND t.run_after <= clock_timestamp()
+                   AND NOT r.wrapped AND t.run_after <= clock_timestamp() AND t.task_type <> ALL (p_without)
+                   AND (p_types IS NULL OR t.task_type = ANY (p_types))
                  ORDER BY t.user_id LIMIT 1)
                 LIMIT 1
             ) n
@@ -78,7 +83,8 @@ BEGIN
         v_id := NULL;
         IF p_hosted OR p_user_cap IS NULL
            OR unitask.lock_if_below_user_cap(v_user, p_run_type, p_user_cap, v_claimed = '{}' AND v_passed = '{}') THEN
-            v_id := unitask.next_task(p_run_type, p_hosted, v_user, p_models, p_look_ahead, p_task_id, p_without);
+            v_id := unitask.next_task(p_run_type, p_hosted, v_user, p_models, p_look_ahead, p_task_id, p_without,
+                                       p_types);
         END IF;
         IF v_id IS NULL THEN
             v_passed := v_passed || v_user;

@@ -6,7 +6,7 @@
 -- p_look_ahead times in a row, so no model starves another.
 CREATE FUNCTION unitask.next_task(
     p_run_type text, p_hosted boolean, p_user_id uuid, p_models text[], p_look_ahead integer, p_task_id uuid,
-    p_without text[] DEFAULT '{}'
+    p_without text[] DEFAULT '{}', p_types text[] DEFAULT NULL
 ) RETURNS uuid
 LANGUAGE plpgsql AS $$
 DECLARE
@@ -24,6 +24,7 @@ BEGIN
         SELECT t.id, t.passed_over, t.model = ANY (p_models) AS warm INTO v_first FROM tasks t
         WHERE t.status = 'Pending' AND t.deps_pending = 0 AND t.run_type = p_run_type AND t.hosted = p_hosted
           AND t.user_id = p_user_id AND t.run_after <= clock_timestamp() AND t.task_type <> ALL (p_without)
+          AND (p_types IS NULL OR t.task_type = ANY (p_types))
         ORDER BY t.queue_time, t.id LIMIT 1;
 
         IF v_first.warm IS NOT TRUE AND v_first.passed_over < p_look_ahead THEN
@@ -32,6 +33,7 @@ BEGIN
                 SELECT a.id FROM tasks a
                 WHERE a.status = 'Pending' AND a.deps_pending = 0 AND a.run_type = p_run_type AND a.hosted = p_hosted
                   AND a.user_id = p_user_id AND a.run_after <= clock_timestamp() AND a.task_type <> ALL (p_without)
+                  AND (p_types IS NULL OR a.task_type = ANY (p_types))
                 ORDER BY a.queue_time, a.id LIMIT p_look_ahead + 1
             ) AND t.status = 'Pending' AND t.deps_pending = 0 AND t.model = ANY (p_models)
             ORDER BY t.queue_time, t.id LIMIT 1
@@ -47,6 +49,7 @@ BEGIN
         SELECT t.id INTO v_id FROM tasks t
         WHERE t.status = 'Pending' AND t.deps_pending = 0 AND t.run_type = p_run_type AND t.hosted = p_hosted
           AND t.user_id = p_user_id AND t.run_after <= clock_timestamp() AND t.task_type <> ALL (p_without)
+          AND (p_types IS NULL OR t.task_type = ANY (p_types))
         ORDER BY t.queue_time, t.id LIMIT 1
         FOR NO KEY UPDATE SKIP LOCKED;
     END IF;
