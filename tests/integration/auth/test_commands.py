@@ -204,7 +204,7 @@ def test_task_is_the_one_that_was_meant_when_files_dependencies_and_templates_ar
     joined = params_of(unitask("create", "join_clips_orchestrator", "--set", f"clips={clips}"))
     assert joined["orchestrator_details"]["clips"][1] == {"url": "https://example.com/1.mp4"}
 
-    assert unitask("templates", "use", "a template", "--quote").keys() == {"low", "high"}
+    assert unitask("templates", "use", "a template", "--quote").keys() == {"low", "high", "units"}
     used = unitask("templates", "use", "a template", "--set", "steps=7", "--file", f"image_urls={picture}")
     details = params_of(used)["orchestrator_details"]
     assert (details["steps"], len(details["image_urls"])) == (7, 2)
