@@ -3,65 +3,74 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import Any
-from uuid import UUID
 
-from prefect import flow, task
-from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
-from prefect.states import Completed
 
 from flows import fleet
+from flows.names import typed_or
+from flows.requests import Step, completed, request_flow
 from flows.tokens import open_token
 from tasks_lib.auth import Caller, authenticate
 from tasks_lib.creation import TaskCreated, TaskRequest, ValidRequest, store, validate
+from tasks_lib.outcomes import TaskOutcome, outcome_of
 
-STEP: dict[str, Any] = {"persist_result": False, "cache_policy": NO_CACHE}
+
+def _name(parameters: Mapping[str, Any]) -> str:
+    request = parameters.get("request")
+    return f"create {request.get('task_type', 'a task') if isinstance(request, dict) else 'a task'}"
 
 
-@flow(name="create-task", flow_run_name="create {request.task_type}", persist_result=False)
+@request_flow("create-task", typed_or(_name))
 async def create_task_flow(
     request: TaskRequest,
     token_block: str = "unitask-token",  # noqa: S107  the name of a block
     sealed_token: str | None = None,
-) -> State[UUID]:
-    """Validate, authorise and store a task, wake the workers, and answer the task's id.
+) -> State[TaskOutcome]:
+    """Validate, authorise and store a task, wake the workers, and answer the task's id and status.
 
     Args:
         request: The task to create.
         token_block: Name of the Prefect Secret block with the caller's token; the token itself is never a parameter.
         sealed_token: The caller's token, sealed for this request; `create_task(..., via="deployment")` sends it.
     """
+    created = await create(request, token_block, sealed_token)
+    await wake_workers()
+    return completed(await asyncio.to_thread(outcome_of, created.task_id, created=created.created))
+
+
+async def create(
+    request: TaskRequest, token_block: str, sealed_token: str | None, *, claimable_after: float = 0
+) -> TaskCreated:
+    """Take the three steps to a stored task; `claimable_after` keeps it for so many seconds for a claim by its id."""
     valid = await validate_request(request)
     caller = await authorise(valid, token_block, sealed_token)
-    created = await insert(valid, caller)
-    await wake_workers()
-    known = "is" if created.created else "was there already and is"
-    return Completed(message=f"task {created.task_id} {known} {created.status}", data=created.task_id)
+    return await insert(valid, caller, claimable_after)
 
 
-@task(**STEP)
+@Step
 async def validate_request(request: TaskRequest) -> ValidRequest:
     """The entry step: everything about the request that can be known without a database."""
     (valid,) = validate([request])
     return valid
 
 
-@task(**STEP)
+@Step
 async def authorise(valid: ValidRequest, token_block: str, sealed_token: str | None) -> Caller:
     """Who is calling: the holder of the token that was sealed for this request, or of the one in the block."""
     token = await open_token(token_block, sealed_token, valid.request.model_dump(mode="json"))
     return await asyncio.to_thread(authenticate, token)
 
 
-@task(**STEP)
+@Step
 async def insert(valid: ValidRequest, caller: Caller, claimable_after: float = 0) -> TaskCreated:
     """Store the task, if the caller may, and notify the workers that live."""
     (created,) = await asyncio.to_thread(store, [valid], caller, claimable_after=claimable_after)
     return created
 
 
-@task(**STEP)
+@Step
 async def wake_workers() -> None:
     """Start worker flows where the work that waits has none."""
     await asyncio.to_thread(fleet.ensure_workers)

@@ -6,15 +6,17 @@ elsewhere in runs of the same flow.
 
 from __future__ import annotations
 
-from typing import Any
+import asyncio
 
-from prefect import flow
 from prefect.client.schemas.objects import State
 
-from flows.create_task import authorise, insert, validate_request
+from flows.create_task import create
 from flows.hosting import host_in_this_run
+from flows.names import typed_or
+from flows.requests import completed, request_flow
 from flows.travel_orchestrator import OURS_SECONDS
 from tasks_lib.creation import TaskRequest
+from tasks_lib.outcomes import TaskOutcome, outcome_of
 from tasks_lib.params.base import Id
 from tasks_lib.types.join_clips_orchestrator import TASK_TYPE, JoinClipsParams
 
@@ -26,13 +28,13 @@ class JoinClipsRequest(JoinClipsParams):
     """The project that the film belongs to."""
 
 
-@flow(name="join_clips_orchestrator", flow_run_name="join_clips_orchestrator", persist_result=False)
+@request_flow("join_clips_orchestrator", typed_or(lambda _: "join_clips_orchestrator"))
 async def join_clips_orchestrator(
     request: JoinClipsRequest,
     idempotency_key: str | None = None,
     token_block: str = "unitask-token",  # noqa: S107  the name of a block
     sealed_token: str | None = None,
-) -> State[Any]:
+) -> State[TaskOutcome]:
     """Join clips into one film, with made bridges between them.
 
     Args:
@@ -42,11 +44,16 @@ async def join_clips_orchestrator(
         sealed_token: The caller's token, sealed for the task's request; see tasks_lib/auth/sealing.py.
     """
     params = request.model_dump(mode="json", exclude_unset=True, exclude={"project_id"})
-    valid = await validate_request(
+    created = await create(
         TaskRequest(
             task_type=TASK_TYPE.name, params=params, project_id=request.project_id, idempotency_key=idempotency_key
-        )
+        ),
+        token_block,
+        sealed_token,
+        # Not at once for everybody: this run is to be its host.
+        claimable_after=OURS_SECONDS,
     )
-    caller = await authorise(valid, token_block, sealed_token)
-    created = await insert(valid, caller, claimable_after=OURS_SECONDS)
-    return await host_in_this_run(created.task_id)
+    state = await host_in_this_run(created.task_id)
+    if not state.is_completed():
+        return state
+    return completed(await asyncio.to_thread(outcome_of, created.task_id, created=created.created))

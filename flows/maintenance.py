@@ -11,7 +11,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.states import Cancelled
 
-from flows import api, fleet, mending, schedules
+from flows import api, fleet, mending, requests, schedules
 from tasks_lib import database, retention
 from tasks_lib.queue import wakeup
 
@@ -80,5 +80,6 @@ def _account_for_schedules() -> int:
 
 @task(persist_result=False, cache_policy=NO_CACHE)
 async def prune() -> str:
-    """Once an hour: delete finished tasks, events and files that are over their age."""
+    """Once an hour: delete finished tasks, events, files and answers that are over their age."""
+    requests.prune_answers()
     return str(await asyncio.to_thread(retention.prune))

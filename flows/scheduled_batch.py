@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 from uuid import UUID
 
-from prefect import flow, get_client, task
+from prefect import get_client
 from prefect.artifacts import acreate_markdown_artifact
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.objects import FlowRun, State
@@ -20,7 +20,8 @@ from prefect.states import Cancelled, Completed, Failed
 from pydantic import Field, SecretStr
 
 from flows import fleet, schedules
-from flows.create_task import STEP
+from flows.names import typed_or
+from flows.requests import Step, request_flow
 from flows.tokens import open_token
 from tasks_lib import batches, templates
 from tasks_lib.batches import BatchReport
@@ -32,7 +33,7 @@ LATE = timedelta(minutes=1)
 """So much later than planned, a run says so: a process takes seconds to start."""
 
 
-@flow(name="scheduled-batch", flow_run_name="batch {template}", persist_result=False)
+@request_flow("scheduled-batch", typed_or(lambda parameters: f"batch {parameters.get('template')}"))
 async def scheduled_batch(
     project_id: Id,
     template: str,
@@ -42,7 +43,7 @@ async def scheduled_batch(
     images_field: str = "image_url",
     token_block: str = "unitask-token",  # noqa: S107  the name of a block
     sealed_token: str | None = None,
-) -> State[Any]:
+) -> State[BatchReport]:
     """Create a task from a template for every row of a list; what is wrong is reported and does not stop the others.
 
     Args:
@@ -75,10 +76,10 @@ async def scheduled_batch(
     await asyncio.to_thread(fleet.ensure_workers)
     page = as_markdown(report) + (f"\n\n{occasion.late}" if occasion.late else "")
     await acreate_markdown_artifact(page, **title, description=f"What became of {len(requests)} rows")
-    summary = f"{len(report.created)} created, {len(report.already_there)} already there, {len(report.refused)} refused"
-    summary += f"; {occasion.late}" if occasion.late else ""
-    nothing = not (report.created or report.already_there)
-    return Failed(message=summary) if nothing else Completed(message=summary)
+    summary = report.summary() + (f"; {occasion.late}" if occasion.late else "")
+    if not (report.created or report.already_there):
+        return Failed(message=summary)
+    return Completed(message=summary, data=report)
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,7 @@ async def _missed(client: PrefectClient, run: FlowRun, schedule_id: str, now: da
     return schedules.why_not(run.expected_start_time, latest, now, mark)
 
 
-@task(**STEP)
+@Step
 async def collect(
     project_id: str,
     template: str,
@@ -162,7 +163,7 @@ async def collect(
     ]
 
 
-@task(**STEP)
+@Step
 async def create(requests: list[dict[str, Any]], token: SecretStr) -> BatchReport:
     """Store what is valid, and say what is not."""
     return await asyncio.to_thread(batches.create_what_is_valid, requests, token=token)

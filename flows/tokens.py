@@ -22,5 +22,7 @@ async def open_token(token_block: str, sealed_token: str | None, request: Mappin
     try:
         block: Any = await Secret.aload(token_block)
     except ValueError:
-        raise AuthenticationError(f"there is no Secret block `{token_block}`") from None
+        raise AuthenticationError(
+            f"there is no Secret block `{token_block}`; `unitask token create YOUR_NAME --block {token_block}` makes it"
+        ) from None
     return SecretStr(str(block.get()))

@@ -6,16 +6,19 @@ same flow (flows/hosting.py), so both look the same in the UI.
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+import asyncio
+from typing import Annotated
 from uuid import UUID
 
-from prefect import flow
 from prefect.client.schemas.objects import State
 from pydantic import Field
 
-from flows.create_task import authorise, insert, validate_request
+from flows.create_task import create
 from flows.hosting import host_in_this_run
+from flows.names import typed_or
+from flows.requests import completed, request_flow
 from tasks_lib.creation import TaskRequest
+from tasks_lib.outcomes import TaskOutcome, outcome_of
 from tasks_lib.types.travel_orchestrator import TASK_TYPE, TravelParams
 
 OURS_SECONDS = 30
@@ -28,13 +31,13 @@ class TravelRequest(TravelParams):
     """The project that the film belongs to."""
 
 
-@flow(name="travel_orchestrator", flow_run_name="travel_orchestrator", persist_result=False)
+@request_flow("travel_orchestrator", typed_or(lambda _: "travel_orchestrator"))
 async def travel_orchestrator(
     request: TravelRequest,
     idempotency_key: str | None = None,
     token_block: str = "unitask-token",  # noqa: S107  the name of a block
     sealed_token: str | None = None,
-) -> State[Any]:
+) -> State[TaskOutcome]:
     """Make a video that travels through keyframe images.
 
     Args:
@@ -44,12 +47,16 @@ async def travel_orchestrator(
         sealed_token: The caller's token, sealed for the task's request; see tasks_lib/auth/sealing.py.
     """
     params = request.model_dump(mode="json", exclude_unset=True, exclude={"project_id"})
-    valid = await validate_request(
+    created = await create(
         TaskRequest(
             task_type=TASK_TYPE.name, params=params, project_id=request.project_id, idempotency_key=idempotency_key
-        )
+        ),
+        token_block,
+        sealed_token,
+        # Not at once for everybody: this run is to be its host.
+        claimable_after=OURS_SECONDS,
     )
-    caller = await authorise(valid, token_block, sealed_token)
-    # Not at once for everybody: this run is to be its host.
-    created = await insert(valid, caller, claimable_after=OURS_SECONDS)
-    return await host_in_this_run(created.task_id)
+    state = await host_in_this_run(created.task_id)
+    if not state.is_completed():
+        return state
+    return completed(await asyncio.to_thread(outcome_of, created.task_id, created=created.created))

@@ -17,6 +17,9 @@ from .client import (
     retry_task as retry_task,
     upload_media as upload_media,
 )
+from .batches import (
+    BatchReport as BatchReport,
+)
 from .creation import (
     Dependency as Dependency,
     TaskCreated as TaskCreated,
@@ -44,6 +47,9 @@ from .helpers import (
     create_magic_edit_task as create_magic_edit_task,
     create_replicate_upscale_task as create_replicate_upscale_task,
     create_travel_between_images_task as create_travel_between_images_task,
+)
+from .outcomes import (
+    TaskOutcome as TaskOutcome,
 )
 from .resolution import (
     resolve_project_resolution as resolve_project_resolution,

@@ -34,6 +34,14 @@ class BatchReport:
     already_there: tuple[UUID, ...]
     refused: tuple[Refusal, ...]
 
+    def summary(self) -> str:
+        """Return the numbers in one line; where nothing was stored, with the first reason."""
+        counts = ("created", self.created), ("already there", self.already_there), ("refused", self.refused)
+        numbers = ", ".join(f"{len(rows)} {name}" for name, rows in counts)
+        if self.refused and not (self.created or self.already_there):
+            return f"{numbers}; row {self.refused[0].index}: {self.refused[0].message}"
+        return numbers
+
 
 def create_all(requests: Sequence[Mapping[str, Any]], *, token: Token = None) -> BatchReport:
     """Create all rows of a batch in one transaction, or none and an error that names every refused row."""

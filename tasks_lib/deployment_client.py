@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import time
@@ -21,7 +22,9 @@ CALL_SECONDS = 30
 FINAL = frozenset({"COMPLETED", "FAILED", "CANCELLED", "CRASHED"})
 
 _ANSWER = re.compile(r"task ([0-9a-f-]{36}) (is|was there already and is) (\w+)")
-_RAISED = re.compile(r"(?:^|\s)(\w+Error): (.*)", re.DOTALL)
+
+ERROR_LABEL = "unitask.error"
+"""The label of a failed run that names the class of its error."""
 
 
 def trigger(
@@ -41,7 +44,7 @@ def trigger(
         raise errors.AuthenticationError("a token is required; set UNITASK_TOKEN, pass `token` or name a `token_block`")
     until = time.monotonic() + SEAL_SECONDS
     try:
-        with _client() as api:
+        with prefect_client() as api:
             deployment = _json(api.get(f"/deployments/name/{DEPLOYMENT}"))
             run = _json(api.post(f"/deployments/{deployment['id']}/create_flow_run", json={"parameters": parameters}))
             while run["state_type"] not in FINAL:
@@ -59,8 +62,8 @@ def _answer(run: dict[str, Any]) -> tuple[UUID, str, bool]:
     message = run["state"]["message"] or ""
     if run["state_type"] == "COMPLETED" and (found := _ANSWER.search(message)):
         return UUID(found[1]), found[3], found[2] == "is"
-    if raised := _RAISED.search(message):
-        raise _raised(raised[1], raised[2])
+    if raised := run["labels"].get(ERROR_LABEL):
+        raise _raised(raised, message)
     raise errors.ProviderError(f"the run {run['name']} of {DEPLOYMENT} is {run['state_type']}: {message}")
 
 
@@ -77,10 +80,14 @@ def _raised(name: str, text: str) -> errors.TaskError:
     return {cls.__name__: cls for cls in plain}.get(name, errors.TaskError)(text)
 
 
-def _client() -> httpx2.Client:
-    api_url = os.environ.get("PREFECT_API_URL")
+def prefect_client() -> httpx2.Client:
+    """A client of Prefect's REST API: the one of PREFECT_API_URL, or of the platform that runs here.
+
+    Raises `TaskValidationError` where there is none.
+    """
+    api_url = os.environ.get("PREFECT_API_URL") or _api_url_of_platform()
     if not api_url:
-        raise errors.TaskValidationError("`via` deployment needs PREFECT_API_URL", "via")
+        raise errors.TaskValidationError("Prefect's API is needed: set PREFECT_API_URL, or start it by `unitask up`")
     key = os.environ.get("PREFECT_API_KEY")
     user, _, password = os.environ.get("PREFECT_API_AUTH_STRING", "").partition(":")
     return httpx2.Client(
@@ -89,6 +96,14 @@ def _client() -> httpx2.Client:
         auth=(user, password) if user and not key else None,
         timeout=CALL_SECONDS,
     )
+
+
+def _api_url_of_platform() -> str | None:
+    """What `unitask up` has written down."""
+    try:
+        return str(json.loads((get_settings().home / "run.json").read_text())["prefect_api_url"])
+    except (OSError, ValueError, KeyError):
+        return None
 
 
 def _json(response: httpx2.Response) -> dict[str, Any]:

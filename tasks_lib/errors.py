@@ -64,7 +64,8 @@ class AuthenticationError(TaskError):
     http_status = 401
 
     def __init__(self, message: str = "a token is required") -> None:
-        super().__init__(f"Authentication failed: {message}")
+        # Once only: Prefect makes an error that a run has stored again from its text.
+        super().__init__(f"Authentication failed: {message.removeprefix('Authentication failed: ')}")
 
 
 class AuthorizationError(TaskError):
@@ -97,7 +98,7 @@ class RateLimitError(TaskError):
     http_status = 429
     retryable = True
 
-    def __init__(self, message: str, retry_after: float) -> None:
+    def __init__(self, message: str, retry_after: float = 60.0) -> None:
         super().__init__(message)
         self.retry_after = retry_after
 

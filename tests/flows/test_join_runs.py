@@ -28,9 +28,10 @@ def test_deployment_joins_clips_when_it_is_triggered(platform: Platform) -> None
             "sealed_token": seal(platform.owner.token, request.model_dump(mode="json")),
         },
     )
-    assert (run["state_type"], run["state"]["message"]) == ("COMPLETED", None)
+    assert run["state_type"] == "COMPLETED", run["state"]
     (film,) = [task for task in list_tasks(task_type=JOIN) if str(task.flow_run_id) == run["id"]]
     assert film.status == "Complete"
+    assert run["state"]["message"] == f"task {film.id} is Complete: {film.output_url}"
     assert film.result is not None
     assert film.result["media"]["frames"] == 3 * 24
     assert [join["key"] for join in film.result["joins"]] == ["join_000", "join_001"]

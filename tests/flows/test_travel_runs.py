@@ -114,7 +114,6 @@ def test_deployment_makes_a_travel_when_it_is_triggered(platform: Platform) -> N
     wrong = {**request, "segment_frames": 4}
     code = f"""
 import json
-from functools import partial
 from prefect.blocks.system import Secret
 from prefect.deployments import run_deployment
 Secret(value={platform.owner.token!r}).save("unitask-token", overwrite=True)
@@ -132,9 +131,10 @@ print(json.dumps([str(run.id) for run in runs]))
         )
 
     run = ended(good)
-    assert (run["state_type"], run["state"]["message"]) == ("COMPLETED", None)
     (task,) = [item for item in list_tasks(task_type=TRAVEL) if str(item.flow_run_id) == good]
     assert (task.status, task.attempt) == ("Complete", 1)
+    assert run["state_type"] == "COMPLETED"
+    assert run["state"]["message"] == f"task {task.id} is Complete: {task.output_url}"
     labels = {node["label"].split()[0].split("-")[0] for node in closed_graph(platform, good, 6)}
     assert {"validate_request", "authorise", "travel_segment", "travel_stitch"} <= labels
     film = platform.folder / "door.mp4"
@@ -154,7 +154,6 @@ def test_create_task_deployment_answers_the_id_when_the_request_is_good(platform
     request = {"task_type": TRAVEL, "project_id": project_id, "params": params, "idempotency_key": "by deployment"}
     code = f"""
 import json
-from functools import partial
 from prefect.blocks.system import Secret
 from prefect.deployments import run_deployment
 Secret(value={platform.owner.token!r}).save("unitask-token", overwrite=True)
