@@ -252,7 +252,11 @@ def plant_children(task: ClaimedTask) -> None:
     """
     declared = get_task_type(task.task_type)
     assert declared.plan is not None, f"{task.task_type} plans nothing"
-    children = declared.plan(task.params, task.placement)
+    try:
+        children = declared.plan(task.params, task.placement)
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        # A row that was written by hand: its next host would stumble over it too.
+        raise TaskValidationError(f"its stored parameters are no {declared.name}: {error!r:.500}", "params") from None
     index = {child.key: i for i, child in enumerate(children)}
     leases.plant(
         task.lease,

@@ -151,5 +151,19 @@ class EngineError(TaskError):
         self.retryable = retryable
 
 
+_ALWAYS_SO = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, AssertionError, RecursionError)
+
+
+def unforeseen(error: Exception) -> EngineError:
+    """Return what a task says that ended by an exception which nobody raises on purpose.
+
+    What is wrong with its row, or with our code for such a row, is wrong the next time too; all else is tried again.
+    """
+    text = f"{type(error).__name__}: {error}"
+    if isinstance(error, _ALWAYS_SO):
+        return EngineError(f"its stored parameters cannot be worked with: {text}")
+    return EngineError(text, retryable=True)
+
+
 def _snake(name: str) -> str:
     return "".join(f"_{c.lower()}" if c.isupper() and i else c.lower() for i, c in enumerate(name))

@@ -15,7 +15,7 @@ from typing import Any
 from tasks_lib.engines.base import Cancelled
 from tasks_lib.engines.bench import Bench
 from tasks_lib.engines.cache import warm_models
-from tasks_lib.errors import TaskError
+from tasks_lib.errors import EngineError, TaskError, unforeseen
 from tasks_lib.queue import ClaimedTask, Lease, Progress
 from tasks_lib.types.registry import get_task_type
 
@@ -53,10 +53,11 @@ def _execute(task: ClaimedTask, pipe: Connection, cancelled: set[Lease]) -> tupl
     def report(progress: Progress) -> None:
         pipe.send(("progress", progress))
 
-    declared = get_task_type(task.task_type)
     try:
+        declared = get_task_type(task.task_type)
         with tempfile.TemporaryDirectory(prefix="unitask-") as folder:
-            assert declared.execute is not None, f"{task.task_type} executes nothing"
+            if declared.execute is None:
+                raise EngineError(f"no engine makes a `{task.task_type}`")
             return "done", declared.execute(Bench(task, Path(folder), report, lambda: task.lease in cancelled))
     except Cancelled:
         return "failed", {"kind": "cancelled", "message": "it was cancelled", "retryable": False}
@@ -66,7 +67,8 @@ def _execute(task: ClaimedTask, pipe: Connection, cancelled: set[Lease]) -> tupl
         return "failed", {"kind": "engine", "message": "out of memory", "retryable": True}
     except Exception as error:
         logger.exception("%s failed in a way that nobody foresaw", task.name)
-        return "failed", {"kind": "engine", "message": f"{type(error).__name__}: {error}", "retryable": True}
+        said = unforeseen(error)
+        return "failed", {"kind": said.kind, "message": str(said), "retryable": said.retryable}
 
 
 if __name__ == "__main__":

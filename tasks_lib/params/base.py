@@ -61,6 +61,18 @@ class ParamGroup(BaseModel):
             if wrong := [detail for detail in error.errors() if detail["type"] != "missing" or len(detail["loc"]) > 1]:
                 raise refusal(cls, wrong) from None
 
+    @classmethod
+    def check_kinds(cls, stored: Mapping[str, Any]) -> None:
+        """Refuse a row that holds a value of another kind, as plain SQL may write it. Raises `TaskValidationError`.
+
+        All else is let through: the row may be of an older version, whose limits were others.
+        """
+        try:
+            cls.model_validate(dict(stored))
+        except ValidationError as error:
+            if wrong := [detail for detail in error.errors() if detail["type"].endswith("_type")]:
+                raise refusal(cls, wrong) from None
+
 
 def refusal(model: type[BaseModel], details: Sequence[ErrorDetails]) -> TaskValidationError:
     """What is wrong with a request in one error: its field is the first wrong one, its text names all."""

@@ -131,6 +131,8 @@ class ProviderPool:
         task was handed back.
         """
         served = route(task.task_type, self._settings)
+        # Before a provider is paid for it.
+        get_task_type(task.task_type).params.check_kinds(task.params)
         works = served.works(task.params)
         self._executing.add(task.id)
         try:

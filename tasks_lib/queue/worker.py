@@ -17,7 +17,16 @@ from uuid import UUID
 
 from tasks_lib.crashpoints import crashpoint
 from tasks_lib.database import through_outages
-from tasks_lib.errors import ConflictError, DatabaseError, EngineError, LeaseLostError, NotFoundError, TaskError
+from tasks_lib.errors import (
+    ConflictError,
+    DatabaseError,
+    EngineError,
+    LeaseLostError,
+    NotFoundError,
+    TaskError,
+    TaskValidationError,
+    unforeseen,
+)
 from tasks_lib.queue import leases
 from tasks_lib.queue.leases import ClaimedTask, Lease, Output, Progress
 from tasks_lib.queue.listening import Bell
@@ -170,6 +179,7 @@ class Worker:
     async def _work(self, task: ClaimedTask) -> None:
         try:
             crashpoint("execute.begun")
+            _require_objects(task)
             async with asyncio.timeout(task.deadline_seconds):
                 output = await self.execute(task, partial(self._note, task.lease))
             crashpoint("execute.done")
@@ -194,6 +204,7 @@ class Worker:
     async def _host_one(self, task: ClaimedTask) -> None:
         assert self.host is not None
         try:
+            _require_objects(task)
             await self.host(task)
         except asyncio.CancelledError:
             await self._report(leases.give_back, task.lease)
@@ -207,7 +218,7 @@ class Worker:
             error = EngineError(f"{task.name} ran longer than its deadline of {task.deadline_seconds} seconds")
         elif not isinstance(error, TaskError):
             logger.error("%s failed in a way that nobody foresaw", task.name, exc_info=error)
-            error = EngineError(f"{type(error).__name__}: {error}", retryable=True)
+            error = unforeseen(error)
         await self._report(leases.fail, task.lease, error)
 
     async def _report(self, function: Callable[..., None], lease: Lease, *args: Any) -> None:
@@ -276,3 +287,10 @@ class Worker:
                 _, held = await asyncio.wait(held, timeout=seconds)
             for task in held:
                 task.cancel()
+
+
+def _require_objects(task: ClaimedTask) -> None:
+    """Refuse a row whose JSON has another shape, as plain SQL may write it. Raises `TaskValidationError`."""
+    for name, value in (("params", task.params), ("placement", task.placement or {})):
+        if not isinstance(value, dict):
+            raise TaskValidationError(f"its `{name}` must be an object, not {str(value)!r:.200}", name)
