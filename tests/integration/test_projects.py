@@ -76,6 +76,7 @@ def test_one_project_is_made_when_the_same_name_comes_many_times_at_once(newcome
         except ConflictError as error:
             return str(error)
 
+    assert tasks_lib.list_projects() == []  # one pool of connections for all threads
     with ThreadPoolExecutor(4) as threads:
         answers = list(threads.map(create, range(8)))
     assert answers.count("there is a project named `holidays` already") == 7
