@@ -13,15 +13,14 @@ import typer
 from rich.text import Text
 
 from db.embedded import EmbeddedPostgresError
-from deployments import schedule_commands, supervisor
+from deployments import supervisor
 from deployments.status import platform_status
-from deployments.supervisor import PREFERRED_PORT
+from deployments.supervisor import POOLS, PREFERRED_PORT
 from flows import fleet
 from tasks_lib.cli.output import Output, OutputOption, complain, console, errors, print_json, say, table_of
 from tasks_lib.errors import TaskError
 
 app = typer.Typer(no_args_is_help=True)
-app.add_typer(schedule_commands.app, name="schedule")
 
 Pool = Literal["gpu", "api"]
 STREAM_SECONDS = 5
@@ -39,7 +38,7 @@ def up(output: OutputOption = Output.table) -> None:
         run = supervisor.up()
         status.update("registering the deployments")
         done = run_deploy()
-        fleet.ensure_workers(minimum=dict.fromkeys(fleet.WORKERS, 1), api_url=run.prefect_api_url)
+        fleet.ensure_workers(minimum=dict.fromkeys(POOLS, 1), api_url=run.prefect_api_url)
     _show(platform_status(), output)
     if output is Output.table:
         for change in done.kept if done.changed else ():
@@ -158,8 +157,12 @@ def _show(found: dict[str, Any], output: Output) -> None:
         table.add_row(name, process["state"], str(process["pid"] or ""), process["where"])
     for name, pool in found["pools"].items():
         queues = ", ".join(f"{queue} ({state})" for queue, state in pool["queues"].items())
-        table.add_row(f"pool {name}", pool["state"], "", f"{pool['workers']} worker(s); queues {queues}")
-    return console.print(table)
+        flows = f"{pool['workers']} worker(s), {pool['worker_flows']} flow(s)"
+        table.add_row(f"pool {name}", pool["state"], "", f"{flows}; queues {queues}")
+    console.print(table)
+    for finding in found["findings"]:
+        console.print(Text(*MARKS[finding["state"]]), Text(finding["text"]))
+    return None
 
 
 @contextmanager

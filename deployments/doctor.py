@@ -140,9 +140,7 @@ def _platform() -> Found:
     found = platform_status()
     if stopped := [name for name, process in found["processes"].items() if process["state"] != "running"]:
         yield "wrong", f"`unitask up` starts what does not run: {', '.join(stopped)}"
-    for name, pool in found["pools"].items():
-        if pool["workers"] == 0:
-            yield "wrong", f"nobody works on the pool {name}: `unitask up`, or `prefect worker start --pool {name}`"
+    yield from ((finding["state"], finding["text"]) for finding in found["findings"] if finding["what"] == "pools")
     if found["ready"]:
         yield "good", f"everything runs; see {found['prefect_ui_url']}"
 

@@ -21,6 +21,7 @@ from rich.table import Table
 from deployments import deploy, supervisor
 from deployments.state import state
 from flows import fleet
+from flows.controls import WORKERS
 from tasks_lib import accounts, client, create_travel_between_images_task, monitor, storage, upload_media
 from tasks_lib.auth import issue_token
 from tasks_lib.errors import TaskError
@@ -61,7 +62,7 @@ def main() -> int:
         with watch.lap("Postgres, Prefect and the deployments"):
             run = supervisor.up()
             deploy.deploy()
-            fleet.ensure_workers(minimum=dict.fromkeys(fleet.WORKERS, 1), api_url=run.prefect_api_url)
+            fleet.ensure_workers(minimum=dict.fromkeys(WORKERS, 1), api_url=run.prefect_api_url)
         console.print(f"Prefect UI: [bold]{run.prefect_ui_url}[/]")
         with watch.lap("user, project, token and keyframes"):
             user_id = accounts.ensure_user("demo")

@@ -12,13 +12,14 @@ from prefect.client.schemas.objects import State
 from prefect.states import Cancelled
 
 from flows import api, fleet, mending, requests, schedules
+from flows.controls import WORKERS
 from tasks_lib import database, retention
 from tasks_lib.queue import wakeup
 
 LOOK_BACK = timedelta(days=2)
 # As prefect.yaml says.
 MINUTES_BETWEEN_RUNS = 2
-PLATFORM = {"maintenance", *fleet.WORKERS.values()}
+PLATFORM = {"maintenance", *WORKERS.values()}
 """Deployments whose missed times are nobody's loss."""
 
 

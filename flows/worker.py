@@ -20,7 +20,8 @@ from prefect.exceptions import PrefectException
 from prefect.runtime import flow_run
 from prefect.states import Cancelled, Completed, Failed
 
-from flows import fleet, mending, report
+from flows import api, fleet, mending, report
+from flows.controls import follow_controls
 from flows.hosting import CANCELLED, Hosting
 from flows.runs import asked_to_cancel, asked_to_cancel_work, tag_this_task_run, this_task_run_id
 from tasks_lib.crashpoints import crashpoint
@@ -57,6 +58,7 @@ async def run_worker(
     bell = bell or Bell()
     watcher = Watcher(bell)
     shown: dict[UUID, Lease] = {}
+    controls_read = asyncio.Event()
     async with get_client() as client:
         hosting = Hosting(watcher, client)
         worker = Worker(
@@ -75,17 +77,25 @@ async def run_worker(
         hosting.on_sigterm()
         helpers = [
             asyncio.create_task(coroutine)
-            for coroutine in (bell.listen(), watcher.run(), _look_after(worker, hosting, shown), _keep_fleet(client))
+            for coroutine in (
+                bell.listen(),
+                watcher.run(),
+                _look_after(worker, hosting, shown),
+                _follow_controls(worker, controls_read),
+                _keep_fleet(client),
+            )
         ]
         try:
+            # What is paused is not claimed from the start; but nobody waits for a Prefect that is away.
+            await asyncio.wait([asyncio.ensure_future(controls_read.wait())], timeout=LOOK_SECONDS)
             reason = await worker.run()
         finally:
             for helper in helpers:
                 helper.cancel()
     if reason == CANCELLED:
         return Cancelled(message=f"{CANCELLED}; what it held was finished or handed back")
-    if reason == RENEWAL:
-        reason += f"; `{await asyncio.to_thread(fleet.start_worker, run_type)}` goes on"
+    if reason == RENEWAL and (successor := await asyncio.to_thread(fleet.replace_worker, run_type)):
+        reason += f"; `{successor}` goes on"
     return Completed(message=f"{worker.done} tasks; {reason}")
 
 
@@ -204,6 +214,15 @@ async def _look_after(worker: Worker, hosting: Hosting, shown: dict[UUID, Lease]
         await _through_outages(look(), "look at Prefect")
         # A sub-flow that started meanwhile has put Prefect's own handler in the place of ours.
         hosting.on_sigterm()
+
+
+async def _follow_controls(worker: Worker, read: asyncio.Event) -> None:
+    """Every few seconds: what did people pause or limit in Prefect? While it is away, the last answer holds."""
+    with api.client(timeout=LOOK_SECONDS) as client:
+        while True:
+            await _through_outages(follow_controls(client, worker, UUID(flow_run.id)), "read pauses and limits")
+            read.set()
+            await asyncio.sleep(LOOK_SECONDS)
 
 
 async def _keep_fleet(client: PrefectClient) -> None:

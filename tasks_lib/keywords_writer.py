@@ -28,7 +28,6 @@ from typing import Literal, TypedDict
 from uuid import UUID
 
 from pydantic import SecretStr
-
 '''
 BESIDE = "HelperKeywords"
 ALSO_TEXT = (Clip,)

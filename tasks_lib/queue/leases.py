@@ -289,13 +289,13 @@ def drain_workers() -> int:
 
 
 def live_workers(run_type: str) -> list[UUID | None]:
-    """The workers of a pool that were heard of lately, as the flow runs that they are."""
+    """The workers of a pool that were heard of lately, the newest first, as the flow runs that they are."""
     w = tables.workers
     with database.transaction() as connection:
         rows = connection.execute(
-            sa.select(w.c.flow_run_id).where(
-                w.c.run_type == run_type, w.c.stopped_at.is_(None), ~w.c.drain, w.c.last_seen_at > _dead_line()
-            )
+            sa.select(w.c.flow_run_id)
+            .where(w.c.run_type == run_type, w.c.stopped_at.is_(None), ~w.c.drain, w.c.last_seen_at > _dead_line())
+            .order_by(w.c.started_at.desc(), w.c.id)
         )
         return [row.flow_run_id for row in rows]
 

@@ -84,6 +84,8 @@ class Worker:
         self._stopping: set[Lease] = set()
         self._draining = asyncio.Event()
         self._reason = ""
+        self._paused = False
+        self._retiring = ""
         self._beat_now: Callable[[], None] = lambda: None
         self.done = 0
         """Tasks that have ended here, one way or the other."""
@@ -93,6 +95,15 @@ class Worker:
         self._reason = self._reason or reason
         self._draining.set()
         self.bell.ring(self.run_type)
+
+    def restrict(self, *, paused: bool = False, retiring: str = "") -> None:
+        """Claim nothing while this stands; `restrict()` lifts it. What is held goes on.
+
+        Waiting in a pause is not idling. One that retires, for the reason given, ends when nothing executes any more.
+        """
+        if (paused, retiring) != (self._paused, self._retiring):
+            self._paused, self._retiring = paused, retiring
+            self.bell.ring(self.run_type)
 
     async def run(self) -> str:
         """Work until there has been none for a while, renewal is due, or `drain` was called; answer why it ended."""
@@ -118,6 +129,12 @@ class Worker:
         started = busy = time.monotonic()
         while not self._draining.is_set():
             now = time.monotonic()
+            if self._retiring and not self._held:
+                return self.drain(self._retiring)
+            if self._paused or self._retiring:
+                busy = now
+                await self.bell.wait(self.run_type, self.settings.poll_seconds)
+                continue
             due = self.done >= self.settings.worker_max_tasks or now - started > self.settings.worker_max_seconds
             # A provider's job goes on at the next worker; what an engine has begun would be made anew, so it may end.
             if due and not (self._held and self.run_type == "gpu"):
