@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterable
+from importlib.metadata import entry_points
 from typing import Any
 from uuid import UUID
 
@@ -12,6 +14,11 @@ from tasks_lib.client import Task
 from tasks_lib.errors import ProviderError
 from tasks_lib.providers.routing import providers, route
 from tasks_lib.settings import Settings, get_settings
+
+AGAIN_SECONDS = 3.0
+WAITS_FOR_A_WORKER = ("worker", "turn")
+_asked: dict[str, tuple[float, str]] = {}
+"""When it was asked what holds a pool back, and the answer."""
 
 
 def reasons(tasks: Iterable[Task]) -> dict[UUID, str]:
@@ -27,7 +34,22 @@ def reasons(tasks: Iterable[Task]) -> dict[UUID, str]:
         p_user_cap=settings.max_tasks_per_user,
         p_limits=json.dumps(_limits({task.task_type for task in pending}, settings)),
     )
-    return {row["id"]: _words(row, settings) for row in rows}
+    pauses = _pauses({row["run_type"] for row in rows if row["reason"] in WAITS_FOR_A_WORKER})
+    return {row["id"]: _pause_of(row, pauses) or _words(row, settings) for row in rows}
+
+
+def _pause_of(row: dict[str, Any], pauses: dict[str, str]) -> str | None:
+    return pauses.get(row["run_type"]) if row["reason"] in WAITS_FOR_A_WORKER else None
+
+
+def _pauses(run_types: set[str]) -> dict[str, str]:
+    """What people have set in Prefect that holds a pool back; asked for now and then, since bars are drawn often."""
+    due = {pool for pool in run_types if time.monotonic() - _asked.get(pool, (-AGAIN_SECONDS, ""))[0] > AGAIN_SECONDS}
+    found: dict[str, str] = {}
+    for point in entry_points(group="unitask.pauses") if due else ():
+        found |= point.load()(due)
+    _asked.update({pool: (time.monotonic(), found.get(pool, "")) for pool in due})
+    return {pool: _asked[pool][1] for pool in run_types if _asked[pool][1]}
 
 
 def _limits(task_types: Iterable[str], settings: Settings) -> dict[str, dict[str, Any]]:
