@@ -178,6 +178,8 @@ tasks = Table(
     Column("task_type", Text, nullable=False),
     Column("run_type", Text, nullable=False),
     Column("params", JSONB, nullable=False),
+    # What its caller set by name, and what of it is known not to be followed; see params/asked.py.
+    Column("asked", JSONB),
     Column("status", Text, nullable=False, server_default=text("'Pending'")),
     Column("priority", SmallInteger, nullable=False, server_default=text("0")),
     # An orchestrator: it is hosted while it waits for its children, and takes no execution slot.

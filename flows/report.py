@@ -86,6 +86,7 @@ def _table(result: dict[str, Any]) -> str:
         confidence = segment.get("confidence")
         sure = "" if confidence is None else f"{confidence:.2f}"
         lines.append(f"| {segment['key']} | {segment['method']} | {sure} | {segment['engine']} |")
+    lines += ["", *(f"- {note}" for note in result.get("notes", []))]
     return "\n".join(lines)
 
 

@@ -72,6 +72,11 @@ class Task:
         return storage.url(self.output_location) if self.output_location else None
 
     @property
+    def notes(self) -> list[str]:
+        """What the result says of the request, such as what was asked for and not followed."""
+        return list((self.result or {}).get("notes", ()))
+
+    @property
     def cursor(self) -> str:
         """Its place in lists, for the page `after` it."""
         return f"{self.created_at.isoformat()}_{self.id}"

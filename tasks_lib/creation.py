@@ -19,6 +19,7 @@ from uuid import UUID, uuid4
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, InstanceOf, ValidationError
 
 from tasks_lib import database, deployment_client, storage
+from tasks_lib.adapters import require_adapters
 from tasks_lib.arguments import Id, Params, Token, checked
 from tasks_lib.auth import Caller, authenticate, limits, require_project
 from tasks_lib.auth.callers import Project
@@ -26,6 +27,7 @@ from tasks_lib.availability import find_maker
 from tasks_lib.billing.cost import Quote
 from tasks_lib.errors import EngineError, NotFoundError, Refusal, TaskValidationError
 from tasks_lib.labels import generate_run_id, generate_task_id
+from tasks_lib.params.asked import asked_of, asked_of_child, texts_in
 from tasks_lib.params.base import Name, Text, refusal
 from tasks_lib.params.lists import expand_array_to_count
 from tasks_lib.params.references import references
@@ -34,7 +36,7 @@ from tasks_lib.pricing import leaves_of, price_of
 from tasks_lib.queue import ClaimedTask, leases, wakeup
 from tasks_lib.queue.summon import summon
 from tasks_lib.resolution import resolution_of
-from tasks_lib.serving import default_model, require_engine
+from tasks_lib.serving import default_model, pool, require_engine
 from tasks_lib.settings import Settings, get_settings
 from tasks_lib.types.base import Preparation, Prepared, TaskParams, TaskType
 from tasks_lib.types.registry import get_task_type, task_types
@@ -258,6 +260,10 @@ def plant_children(task: ClaimedTask) -> None:
         # A row that was written by hand: its next host would stumble over it too.
         raise TaskValidationError(f"its stored parameters are no {declared.name}: {error!r:.500}", "params") from None
     index = {child.key: i for i, child in enumerate(children)}
+    fields = [asked_of_child(task.asked, child.sources, child.params) for child in children]
+    if task.asked is not None:
+        # The film is the output of the last one, and so is what its result says.
+        fields[-1]["notes"] = task.asked["notes"]
     leases.plant(
         task.lease,
         [
@@ -265,13 +271,14 @@ def plant_children(task: ClaimedTask) -> None:
                 "task_type": child.task_type,
                 "project_id": str(task.project_id),
                 "params": child.params,
+                "asked": asked,
                 "parent_task_id": str(task.id),
                 "child_key": child.key,
                 "placement": child.placement,
                 "model": child.model or default_model(child.task_type, get_settings()),
                 "depends_on": [{"index": index[key]} for key in child.after],
             }
-            for child in children
+            for child, asked in zip(children, fields, strict=True)
         ],
     )
 
@@ -346,6 +353,7 @@ def _row(item: ValidRequest, project: Project, types: Mapping[str, TypeRow]) -> 
         "run_type": maker.run_type if maker.note else None,
         "project_id": str(project.id),
         "params": prepared.params,
+        "asked": asked_of(item.params, maker.note),
         "priority": item.request.priority,
         "model": model,
         "placement": prepared.placement,
@@ -359,6 +367,9 @@ def _row(item: ValidRequest, project: Project, types: Mapping[str, TypeRow]) -> 
 
 def _require_engine(declared: TaskType[Any], leaf: Child, params: TaskParams, settings: Settings) -> None:
     """Refuse work that no engine here could do. Raises `TaskValidationError` that names the field of the request."""
+    declared = get_task_type(leaf.task_type)
+    if declared.engine_kind and not settings.database_url and pool(declared, settings) == "gpu":
+        require_adapters(leaf.params, asked_of_child(None, leaf.sources, leaf.params)["fields"], settings)
     try:
         require_engine(declared, leaf.params, leaf.model, settings)
     except EngineError as error:
@@ -381,18 +392,8 @@ def _require_uploads(valid: Sequence[ValidRequest]) -> None:
     missing = [
         Refusal(item.index, path, "not_found", f"`{path}`: there is no upload `{value}`")
         for item in valid
-        for path, value in _strings(item.params.model_dump(mode="json"))
+        for path, value in texts_in(item.params.model_dump(mode="json"))
         if value.startswith(storage.SCHEME) and not there(value, item.request.project_id)
     ]
     if missing:
         raise database.refused(missing)
-
-
-def _strings(value: Any, path: str = "") -> list[tuple[str, str]]:
-    if isinstance(value, str):
-        return [(path, value)]
-    if isinstance(value, dict):
-        return [pair for key, item in value.items() for pair in _strings(item, f"{path}.{key}" if path else str(key))]
-    if isinstance(value, list):
-        return [pair for i, item in enumerate(value) for pair in _strings(item, f"{path}[{i}]")]
-    return []

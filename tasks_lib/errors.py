@@ -165,5 +165,13 @@ def unforeseen(error: Exception) -> EngineError:
     return EngineError(text, retryable=True)
 
 
+def reword(error: TaskError, text: str, field: str | None = None) -> TaskError:
+    """Give an error another text, and a field where it can name one."""
+    error.args = (text, *error.args[1:])
+    if field and isinstance(error, TaskValidationError):
+        error.field = field
+    return error
+
+
 def _snake(name: str) -> str:
     return "".join(f"_{c.lower()}" if c.isupper() and i else c.lower() for i, c in enumerate(name))

@@ -190,7 +190,7 @@ async def upload_media(
 
 def _shown(task: client.Task) -> dict[str, Any]:
     derived = {"cost": None if task.cost is None else str(task.cost), "output_url": task.output_url}
-    return {**asdict(task), **derived, "cursor": task.cursor}
+    return {**asdict(task), **derived, "cursor": task.cursor, "notes": task.notes}
 
 
 def _tree(tree: results.TaskTree) -> dict[str, Any]:

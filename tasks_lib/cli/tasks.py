@@ -192,8 +192,8 @@ def show(task_id: TaskArgument, output: OutputOption = Output.table) -> None:
     table.show_header = False
     table.columns[0].style = "bold"
     for name, value in {**_as_dict(task), **_times(task), **waiting_of(task)}.items():
-        if value is not None and name not in ("params", "result", "cursor", "remaining_seconds"):
-            shown = moment(value) if isinstance(value, datetime) else value
+        if value not in (None, []) and name not in ("params", "result", "cursor", "remaining_seconds"):
+            shown = moment(value) if isinstance(value, datetime) else "\n".join(value) if name == "notes" else value
             table.add_row(name, monitor.styled(shown) if name == "status" else Text(str(shown)))
     for name in ("result", "params"):
         if value := getattr(task, name):
@@ -291,11 +291,13 @@ def _print_quote(quote: Quote, output: Output) -> None:
 
 
 def _as_dict(task: client.Task) -> dict[str, Any]:
-    return {**dataclasses.asdict(task), "output_url": task.output_url, "cursor": task.cursor}
+    return {**dataclasses.asdict(task), "output_url": task.output_url, "cursor": task.cursor, "notes": task.notes}
 
 
 def _print_end(task: client.Task) -> None:
     if task.output_url:
         say(f"Output: {task.output_url}")
+    for note in task.notes:
+        say(f"Note: {note}")
     if task.error_message:
         complain(task.error_message)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from itertools import count
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol, TypeVar
@@ -250,9 +250,17 @@ class Engine(Protocol):
     def estimate(self, request: Request) -> Estimate:
         """What `run` would cost, without loading anything."""
 
+    def ignores(self, request: Request) -> Mapping[str, str]:
+        """The fields of a request that it does not follow, each with the reason; results say so of what was asked."""
+
     def run(self, request: Request, *, on_progress: OnStep, cancelled: IsCancelled) -> EngineResult:
         """Serve the request; frames may be made as they are drawn. Raises `Cancelled` within one frame, or one step
         of a model, of a cancellation, and `EngineError` for what it cannot serve."""
+
+
+def all_but(request: Request, followed: frozenset[str], why: str) -> dict[str, str]:
+    """The fields of a request that are not among those that an engine follows: a new field is not until it is named."""
+    return {field.name: why for field in fields(request) if field.name not in followed}
 
 
 def watched(frames: Iterable[T], total: int, *, on_progress: OnProgress, cancelled: IsCancelled) -> Iterator[T]:

@@ -162,7 +162,7 @@ class EngineProcess:
 
 def _error(content: dict[str, Any]) -> errors.TaskError:
     if content["kind"] == "validation":
-        return errors.TaskValidationError(content["message"])
+        return errors.TaskValidationError(content["message"], content["field"])
     if content["kind"] == "storage":
         return errors.StorageError(content["message"])
     return errors.EngineError(content["message"], retryable=content["retryable"])

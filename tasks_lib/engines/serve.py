@@ -13,11 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from tasks_lib.engines.base import Cancelled
-from tasks_lib.engines.bench import Bench
+from tasks_lib.engines.bench import Bench, execute
 from tasks_lib.engines.cache import warm_models
-from tasks_lib.errors import EngineError, TaskError, unforeseen
+from tasks_lib.errors import TaskError, unforeseen
 from tasks_lib.queue import ClaimedTask, Lease, Progress
-from tasks_lib.types.registry import get_task_type
 
 logger = logging.getLogger(__name__)
 
@@ -54,15 +53,17 @@ def _execute(task: ClaimedTask, pipe: Connection, cancelled: set[Lease]) -> tupl
         pipe.send(("progress", progress))
 
     try:
-        declared = get_task_type(task.task_type)
         with tempfile.TemporaryDirectory(prefix="unitask-") as folder:
-            if declared.execute is None:
-                raise EngineError(f"no engine makes a `{task.task_type}`")
-            return "done", declared.execute(Bench(task, Path(folder), report, lambda: task.lease in cancelled))
+            return "done", execute(Bench(task, Path(folder), report, lambda: task.lease in cancelled))
     except Cancelled:
         return "failed", {"kind": "cancelled", "message": "it was cancelled", "retryable": False}
     except TaskError as error:
-        return "failed", {"kind": error.kind, "message": str(error), "retryable": error.retryable}
+        return "failed", {
+            "kind": error.kind,
+            "message": str(error),
+            "retryable": error.retryable,
+            "field": getattr(error, "field", None),
+        }
     except MemoryError:
         return "failed", {"kind": "engine", "message": "out of memory", "retryable": True}
     except Exception as error:

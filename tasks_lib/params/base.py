@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 from uuid import UUID
@@ -14,6 +14,11 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from tasks_lib.errors import TaskValidationError
+
+OF_FORMS = "it is kept with the request for forms, and nothing is made from it"
+"""Why a field that only forms read changes no result."""
+
+OF_GALLERIES = "it is kept with the request for galleries, and nothing is made from it"
 
 SEED_MAX = 2_147_483_647
 REFERENCE_LIMIT = 2_048
@@ -33,6 +38,10 @@ class ParamGroup(BaseModel):
 
     REFUSED: ClassVar[Mapping[str, str]] = {}
     """Names that older clients send and that are refused on purpose, with what to do instead; those of bases count."""
+
+    NOT_FOLLOWED: ClassVar[Mapping[str, str | Callable[[Any], str | None]]] = {}
+    """Fields that nobody follows, with the reason (a function of the params: None where it is followed), which results
+    say to whoever set them; those of bases count."""
 
     model_config = ConfigDict(
         frozen=True,

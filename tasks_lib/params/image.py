@@ -55,8 +55,20 @@ class ImageParams(PictureSettings):
     """What it shows."""
 
 
+def _without_second_pass(params: HiresParams) -> str | None:
+    return None if params.hires_scale else "there is no second pass without `hires_scale`"
+
+
 class HiresParams(ParamGroup):
     """A second, larger pass over the picture; `hires_scale` switches it on."""
+
+    NOT_FOLLOWED = {
+        **dict.fromkeys(("hires_steps", "hires_denoise"), _without_second_pass),
+        **dict.fromkeys(
+            ("lightning_lora_strength_phase_1", "lightning_lora_strength_phase_2"),
+            "no model here has a speed adapter apart; give it as one of `loras`",
+        ),
+    }
 
     hires_scale: Annotated[float, Field(ge=1, le=4)] | None = None
     """Factor on width and height."""
@@ -85,6 +97,14 @@ class HiresFix(HiresParams):
 
 class ReferenceParams(ParamGroup):
     """Pictures that lend their style, their subject or their scene. What is unset follows `reference_mode`."""
+
+    NOT_FOLLOWED = dict.fromkeys(
+        (
+            *("subject_reference_image", "reference_mode", "style_reference_strength", "subject_strength"),
+            *("subject_description", "in_this_scene", "in_this_scene_strength"),
+        ),
+        lambda params: None if params.style_reference_image else "there is no `style_reference_image`",
+    )
 
     style_reference_image: MediaReference | None = None
     """The picture whose style is taken."""

@@ -44,6 +44,13 @@ def _zero_is_off(value: Any) -> Any:
 class JoinSettings(ColourMatchParams, LoraParams):
     """What is made between two clips."""
 
+    NOT_FOLLOWED = {
+        **dict.fromkeys(
+            ("steps", "guidance_scale"), lambda params: "`phase_config` sets its own" if params.phase_config else None
+        ),
+        "vid2vid_init_strength": "no pipeline here starts from the frames of a clip, so all is made anew",
+    }
+
     prompt: Text = ""
     """What the bridge shows."""
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from tasks_lib.errors import TaskValidationError
-from tasks_lib.params.base import GenerationId, MediaReference, ShotGenerationId, Text
+from tasks_lib.params.base import OF_FORMS, GenerationId, MediaReference, ShotGenerationId, Text
 from tasks_lib.params.lineage import FilmParams
 from tasks_lib.params.lists import expand_array_to_count
 from tasks_lib.params.loras import LoraParams
@@ -34,6 +34,12 @@ class JourneyParams(
     ResolutionParams,
 ):
     """A journey through images 0..N has N segments. A list of one entry counts for all; other lengths are exact."""
+
+    NOT_FOLLOWED = {
+        "generation_mode": OF_FORMS,
+        "dimension_source": OF_FORMS,
+        "image_generation_ids": "they are kept with the request, and nothing is made from them",
+    }
 
     REFUSED = {
         "openai_api_key": "keys are never part of a task; give them to the worker",

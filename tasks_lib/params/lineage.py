@@ -7,7 +7,7 @@ from uuid import uuid4
 
 from pydantic import AliasChoices, Field
 
-from tasks_lib.params.base import GenerationId, Name, ParamGroup, ShotId, VariantId
+from tasks_lib.params.base import OF_GALLERIES, GenerationId, Name, ParamGroup, ShotId, VariantId
 
 
 class ShotParams(ParamGroup):
@@ -24,6 +24,12 @@ class ShotParams(ParamGroup):
 
 class FilmParams(ShotParams):
     """The video generation that a film fills."""
+
+    NOT_FOLLOWED = {
+        "generation_name": lambda params: (
+            "`parent_generation_id` has its own name" if params.parent_generation_id else None
+        )
+    }
 
     parent_generation_id: GenerationId | None = None
     """A video generation to fill; without one a new one is made."""
@@ -42,6 +48,11 @@ class FilmParams(ShotParams):
 
 class LineageParams(ShotParams):
     """What an edit was made from, and whether it stands beside it or inside it."""
+
+    NOT_FOLLOWED = {
+        "source_variant_id": "it is kept with the request, and nothing is made from it",
+        "tool_type": OF_GALLERIES,
+    }
 
     based_on: Annotated[GenerationId | None, Field(validation_alias=AliasChoices("based_on", "generation_id"))] = None
     """The generation that is edited; `generation_id` is taken for it too."""

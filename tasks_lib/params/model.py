@@ -14,6 +14,8 @@ VIDEO_SEED_LIMIT = 1_000_000
 class SeedParams(ParamGroup):
     """The noise that a result starts from."""
 
+    NOT_FOLLOWED = {"seed": lambda params: "`random_seed` drew another" if params.random_seed else None}
+
     seed: Seed = 789
     """Same seed, same inputs, same result."""
 
@@ -45,6 +47,11 @@ class ModelParams(ParamGroup):
 
 class VideoModelParams(SeedParams, ModelParams):
     """The model of a video and its sampling."""
+
+    NOT_FOLLOWED = {
+        "model_type": "a model's own pipeline decides it",
+        "steps": lambda params: "`phase_config` sets its own" if params.phase_config else None,
+    }
 
     model_type: Literal["i2v", "vace"] | None = None
     """What the model is conditioned on: first and last frame, or a masked guide."""

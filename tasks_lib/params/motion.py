@@ -6,11 +6,16 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from tasks_lib.params.base import Fraction, Name, ParamGroup
+from tasks_lib.params.base import OF_FORMS, Fraction, Name, ParamGroup
 
 
 class VideoMotionParams(ParamGroup):
     """Motion of a generated video."""
+
+    NOT_FOLLOWED = {
+        "amount_of_motion": "no engine here has such a control; a guide video steers the motion",
+        "motion_mode": OF_FORMS,
+    }
 
     amount_of_motion: Fraction = 0.5
     """From 0, nearly still, to 1."""
@@ -21,6 +26,12 @@ class VideoMotionParams(ParamGroup):
 
 class FormParams(ParamGroup):
     """What a form needs to show a request again; nothing is made from it."""
+
+    NOT_FOLLOWED = {
+        "advanced_mode": OF_FORMS,
+        "selected_phase_preset_id": OF_FORMS,
+        "debug": "how much is logged is a setting of the worker",
+    }
 
     advanced_mode: bool = False
     """Whether the form shows the phases instead of steps and motion."""

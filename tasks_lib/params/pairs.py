@@ -8,6 +8,7 @@ from pydantic import Field
 
 from tasks_lib.params.base import Fraction, ParamGroup, Strength
 from tasks_lib.params.loras import Lora
+from tasks_lib.params.motion import VideoMotionParams
 from tasks_lib.params.phases import PhaseConfig
 from tasks_lib.params.structure import Treatment
 
@@ -16,6 +17,8 @@ MAX_PAIRS = 200
 
 class PairMotion(ParamGroup):
     """The motion of one segment, where it differs."""
+
+    NOT_FOLLOWED = VideoMotionParams.NOT_FOLLOWED
 
     amount_of_motion: Fraction | None = None
     """From 0, nearly still, to 1."""

@@ -39,6 +39,20 @@ class ResolutionParams(ParamGroup):
 class ScaledResolutionParams(ResolutionParams):
     """A size of one's own, or a ratio's base size times a factor."""
 
+    NOT_FOLLOWED = {
+        **dict.fromkeys(
+            ("resolution_scale", "resolution_mode"),
+            lambda params: "`resolution` says the size" if params.resolution else None,
+        ),
+        "custom_aspect_ratio": lambda params: (
+            "`resolution` says the size"
+            if params.resolution
+            else None
+            if params.resolution_mode == "custom"
+            else "`resolution_mode` is not custom"
+        ),
+    }
+
     resolution_scale: ResolutionScale = 1.0
     """Factor on the ratio's base size; an explicit `resolution` is never scaled."""
 

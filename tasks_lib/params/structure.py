@@ -15,6 +15,11 @@ Treatment = Literal["adjust", "clip"]
 class VideoStructureParams(ParamGroup):
     """One guiding video and how it acts."""
 
+    NOT_FOLLOWED = dict.fromkeys(
+        ("structure_video_treatment", "structure_video_motion_strength", "structure_video_type"),
+        lambda params: None if params.structure_video_path else "there is no `structure_video_path`",
+    )
+
     structure_video_path: MediaReference | None = None
     """The guiding video; without one the other structure settings have no effect."""
 
@@ -62,6 +67,16 @@ class GuideVideo(ParamGroup):
 
 class StructureGuidance(ParamGroup):
     """Guiding videos and how they act."""
+
+    NOT_FOLLOWED = {
+        "step_window": "the guide acts in every step",
+        **dict.fromkeys(
+            ("frame_policy", "zero_empty_frames"),
+            lambda params: "it is for `target` uni3c alone" if params.target == "vace" else None,
+        ),
+        "canny_intensity": lambda params: None if params.preprocessing == "canny" else "`preprocessing` is not canny",
+        "depth_contrast": lambda params: None if params.preprocessing == "depth" else "`preprocessing` is not depth",
+    }
 
     target: Literal["uni3c", "vace"]
     """What takes the guidance: a control network, which no pipeline here has, or the model's own guide input."""
@@ -133,6 +148,10 @@ class StructureGuidanceParams(VideoStructureParams):
 
 class GuidedPartParams(StructureGuidanceParams):
     """The guide of a part of a film."""
+
+    NOT_FOLLOWED = dict.fromkeys(
+        ("film_start", "film_frames"), lambda params: None if params.guidance() else "there is no guide to be placed"
+    )
 
     film_start: Annotated[int, Field(ge=0)] = 0
     """The frame of the film that its first frame is: the frames of guides are counted on the film."""

@@ -189,6 +189,12 @@ def plan_join_clips(params: dict[str, Any], placement: dict[str, Any] | None) ->
             if generation_id
             else None,
             model=settings[i].get("model_name"),
+            sources={
+                "first_clip": ["clips[0]"],
+                "clip_before": [f"clips[{i}]"],
+                "clip_after": [f"clips[{(i + 1) % len(clips)}]"],
+                **{name: [f"per_join_settings[{i}].{name}"] for name in details["per_join_settings"][i]},
+            },
         )
         for i in range(len(clips) if loop else len(clips) - 1)
     ]
@@ -197,6 +203,7 @@ def plan_join_clips(params: dict[str, Any], placement: dict[str, Any] | None) ->
         task_type="join_final_stitch",
         params={**form, "clips": clips, "loop": loop, "audio_url": details.get("audio_url")},
         after=[child.key for child in children],
+        sources={"first_clip": ["clips[0]"]},
         placement={
             "as": "variant",
             "generation_id": generation_id,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tasks_lib.planning.children import Child
@@ -50,7 +51,7 @@ def plan_travel(params: dict[str, Any], placement: dict[str, Any] | None) -> lis
                     "film_frames": timeline.total_frames,
                     "overlap_before": segment.overlap_before,
                     "continues": chained and i > 0,
-                    "prompt": _prompt(details, i),
+                    "prompt": prompt_of(details, i),
                     "negative_prompt": details["negative_prompts"][i],
                     "resolution": details["resolution"],
                     "fps": timeline.fps,
@@ -60,6 +61,7 @@ def plan_travel(params: dict[str, Any], placement: dict[str, Any] | None) -> lis
                 after=[segment_key(i - 1)] if chained and i else [],
                 placement=place if generation_id else None,
                 model=details["model_name"],
+                sources=_sources(details, i),
             )
         )
     children.append(
@@ -108,6 +110,26 @@ _SHARED = (
 )
 
 
+# The fields of a request from which a segment's prompt is made.
+PROMPTS = ("base_prompts", "enhanced_prompts", "base_prompt", "text_before_prompts", "text_after_prompts")
+
+
+def _sources(details: dict[str, Any], i: int) -> dict[str, Sequence[str]]:
+    """From which fields of the travel's request each parameter of segment i comes, where they have other names."""
+    own = {"phase_config": "pair_phase_configs", "loras": "pair_loras"}
+    return {
+        "start_image": [f"image_urls[{i}]"],
+        "end_image": [f"image_urls[{i + 1}]"],
+        "prompt": PROMPTS,
+        "negative_prompt": [f"negative_prompts[{i}]"],
+        "frames": ["segment_frames"],
+        "overlap_before": ["frame_overlap"],
+        "continues": ["independent_segments"],
+        "seed": ["seed", "random_seed"],
+        **{name: [f"{field}[{i}]"] for name, field in own.items() if details[field] and details[field][i] is not None},
+    }
+
+
 def _overrides(details: dict[str, Any], i: int) -> dict[str, Any]:
     """What the request says about segment i alone; a null there keeps what it says about all."""
     own = {}
@@ -138,6 +160,7 @@ def _guide(details: dict[str, Any], motion: dict[str, Any]) -> dict[str, Any]:
     return {"structure_guidance": guidance}
 
 
-def _prompt(details: dict[str, Any], i: int) -> str:
+def prompt_of(details: Mapping[str, Any], i: int) -> str:
+    """The prompt of segment i of a journey, from its stored details."""
     own = details["enhanced_prompts"][i] or details["base_prompts"][i] or details["base_prompt"]
     return " ".join(text for text in (details["text_before_prompts"], own, details["text_after_prompts"]) if text)

@@ -13,7 +13,7 @@ from typing import Any
 from uuid import UUID
 
 from tasks_lib import storage
-from tasks_lib.errors import TaskError, TaskValidationError
+from tasks_lib.errors import TaskError, TaskValidationError, reword
 from tasks_lib.media.images import load_image, probe_image
 from tasks_lib.media.video import check_length, probe
 from tasks_lib.providers.base import Work
@@ -50,7 +50,13 @@ async def _reachable(value: Any, project_id: UUID, client: Client) -> Any:
         return [await _reachable(item, project_id, client) for item in value]
     if not _holds_ours(value):
         return value
-    key = storage.key_of(value, project_id)
+    try:
+        return await _sent_or_signed(storage.key_of(value, project_id), client)
+    except TaskError as error:
+        raise reword(error, f"`{value}`: {error}") from None
+
+
+async def _sent_or_signed(key: str, client: Client) -> str:
     if signed := storage.signed_url(key, SIGNED_SECONDS):
         return signed
     with tempfile.TemporaryDirectory() as folder:

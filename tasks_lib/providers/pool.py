@@ -20,10 +20,11 @@ from typing import Any, NamedTuple, Self, TypeVar
 from uuid import UUID
 
 from tasks_lib import database, storage
-from tasks_lib.errors import DatabaseError, LeaseLostError, ProviderError, TaskError
+from tasks_lib.errors import DatabaseError, LeaseLostError, ProviderError, TaskError, reword
 from tasks_lib.media.sheet import save_poster
 from tasks_lib.media.stitch import Part, stitch
 from tasks_lib.media.video import probe
+from tasks_lib.params.asked import asked_fields, merged_notes, source_of, texts_in
 from tasks_lib.providers import files, jobs
 from tasks_lib.providers.base import Status, Work
 from tasks_lib.providers.clients import Client, Clients
@@ -133,7 +134,7 @@ class ProviderPool:
         served = route(task.task_type, self._settings)
         # Before a provider is paid for it.
         get_task_type(task.task_type).params.check_kinds(task.params)
-        works = served.works(task.params)
+        works = served.works(task.params, asked_fields(task.asked, task.params))
         self._executing.add(task.id)
         try:
             ended = await _together([self._part(task, i, served.provider, w, report) for i, w in enumerate(works)])
@@ -146,7 +147,9 @@ class ProviderPool:
                     [self._fetch(task, part, path) for part, path in zip(ended, paths, strict=True)]
                 )
                 return await asyncio.to_thread(_keep, task, fetched, works[0].notes)
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, TaskError):
+                _name_fields(error, task)
             # A task that was cancelled, or that failed, may have left something running.
             self._sweep_now.set()
             raise
@@ -270,6 +273,7 @@ class ProviderPool:
         """Look at a job when its webhook comes, and less and less often, until it has ended or has taken too long."""
         # Before the worker's own deadline, which would leave the job running.
         limit = min(self._settings.provider_job_seconds, 0.9 * task.deadline_seconds)
+        limit = min(limit, task.params.get("max_wait_seconds", limit))
         told = Progress(-WORTH_REPORTING)
         if job.fresh:
             await self._bell.wait(str(job.id), self._pause(0))
@@ -368,6 +372,15 @@ async def _together(parts: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
         await asyncio.gather(*running, return_exceptions=True)
 
 
+def _name_fields(error: TaskError, task: ClaimedTask) -> None:
+    """Say the field of the request in the place of a file that the error names."""
+    fields = asked_fields(task.asked, task.params)
+    for _, text in texts_in(task.params):
+        if text.startswith(storage.SCHEME) and text in str(error):
+            field = source_of(text, task.params, fields)
+            reword(error, str(error).replace(text, str(field)), field)
+
+
 def _keep(task: ClaimedTask, parts: list[_Fetched], notes: tuple[str, ...]) -> Output:
     """Store a task's file under our own key; several parts are one film."""
     content_type = get_task_type(task.task_type).content_type
@@ -396,4 +409,6 @@ def _keep(task: ClaimedTask, parts: list[_Fetched], notes: tuple[str, ...]) -> O
         "model": {"id": parts[0].told["model"]},
         "notes": list(notes),
     }
-    return Output(key, {"media": facts, **shown, "provenance": provenance, "provider_jobs": [p.told for p in parts]})
+    said = merged_notes([*(task.asked["notes"] if task.asked else ()), *notes])
+    told = {"provenance": provenance, "provider_jobs": [part.told for part in parts], "notes": said}
+    return Output(key, {"media": facts, **shown, **told})

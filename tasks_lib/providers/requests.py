@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from tasks_lib.params.asked import not_followed
 from tasks_lib.params.base import size_of
+from tasks_lib.planning.travel import prompt_of
 from tasks_lib.providers.base import Work
 
 Build = Callable[["Params"], list[Work]]
@@ -14,9 +16,9 @@ Build = Callable[["Params"], list[Work]]
 # Where the result belongs and how it is prepared: nothing that a model would take.
 OUR_OWN = {
     *("shot_id", "based_on", "generation_id", "source_variant_id", "create_as_generation", "tool_type"),
-    *("resolution_scale", "resolution_mode", "custom_aspect_ratio", "model_name", "num_images", "image_size"),
-    *("max_wait_seconds", "turbo_mode", "generation_name", "parent_generation_id", "reference_mode"),
-    *("generation_mode", "dimension_source", "image_generation_ids", "pair_shot_generation_ids"),
+    *("resolution_scale", "resolution_mode", "custom_aspect_ratio", "num_images", "image_size"),
+    *("turbo_mode", "generation_name", "parent_generation_id"),
+    *("generation_mode", "dimension_source", "image_generation_ids"),
 }
 
 
@@ -26,6 +28,8 @@ class Params(Mapping[str, Any]):
     def __init__(self, values: Mapping[str, Any]) -> None:
         self._values = values
         self._read: set[str] = set()
+        self.changed: dict[str, str] = {}
+        """What is passed on otherwise than it was asked for, with the reason."""
 
     def __getitem__(self, name: str) -> Any:
         self._read.add(name)
@@ -37,16 +41,29 @@ class Params(Mapping[str, Any]):
     def __len__(self) -> int:
         return len(self._values)
 
-    def unread(self) -> list[str]:
-        """What has a value and was never looked at."""
-        return sorted(n for n, value in self._values.items() if n not in self._read | OUR_OWN and value)
+    def unread(self, besides: Collection[str] = ()) -> list[str]:
+        """What was never looked at, `besides` what others look at."""
+        return sorted(self._values.keys() - self._read - OUR_OWN - {*besides})
+
+    def change(self, name: str, value: Any, why: str) -> Any:
+        """A value, or the nearest that a model takes; then the result says so."""
+        if value != self[name]:
+            self.changed[name] = why
+        return value
 
 
-def works(build: Build, params: Mapping[str, Any], model: str | None = None) -> list[Work]:
-    """The jobs that make a task's result, in order; `model` takes the place of the builder's own."""
+def works(
+    build: Build, params: Mapping[str, Any], model: str | None = None, asked: Mapping[str, Sequence[str]] | None = None
+) -> list[Work]:
+    """The jobs that make a task's result, in order; `model` takes the place of the builder's own.
+
+    Of the parameters that were `asked` for (by default all), those that the model does not take are in the notes.
+    """
     given = Params(params)
     made = build(given)
-    notes = tuple(f"`{name}` is not passed on: the model does not take it" for name in given.unread())
+    fields = {name: [name] for name in params} if asked is None else asked
+    ignored = dict.fromkeys(given.unread({"max_wait_seconds"}), "the provider's model does not take it") | given.changed
+    notes = tuple(note for name, why in ignored.items() for note in not_followed(fields.get(name, ()), why))
     return [
         Work(model or work.model, {name: value for name, value in work.input.items() if value is not None}, notes=notes)
         for work in made
@@ -68,7 +85,7 @@ def _picture(model: str, *, most_steps: int = 50) -> Build:
             "prompt": params["prompt"],
             "negative_prompt": params.get("negative_prompt") or None,
             "image_size": _size(params),
-            "num_inference_steps": min(params["steps"], most_steps),
+            "num_inference_steps": _steps(params, most_steps),
             "seed": params["seed"],
             "loras": _loras(params),
             "num_images": 1,
@@ -77,6 +94,10 @@ def _picture(model: str, *, most_steps: int = 50) -> Build:
         return [Work(model, given)]
 
     return build
+
+
+def _steps(params: Params, most: int) -> int:
+    return int(params.change("steps", min(params["steps"], most), f"the provider's model takes at most {most}"))
 
 
 def _z_image(params: Params) -> list[Work]:
@@ -88,7 +109,7 @@ def _z_image_to_image(params: Params) -> list[Work]:
     taken = ["image_url", "prompt", "strength", "seed", "output_format", "acceleration", "image_size"]
     taken += ["enable_prompt_expansion", "enable_safety_checker"]
     given = {name: params[name] for name in taken}
-    given |= {"num_inference_steps": min(params["steps"], 8), "loras": _loras(params), "num_images": 1}
+    given |= {"num_inference_steps": _steps(params, 8), "loras": _loras(params), "num_images": 1}
     return [Work(_with_lora("fal-ai/z-image/turbo/image-to-image", given), given)]
 
 
@@ -127,13 +148,19 @@ def _edit(model: str, *, pictures: Callable[[Params], dict[str, Any]]) -> Build:
     return build
 
 
+def _png_or(params: Params, jpeg: str) -> str:
+    given = "png" if params["output_format"] == "png" else "jpeg"
+    params.change("output_format", given, "the provider's model makes jpeg and png alone")
+    return "png" if given == "png" else jpeg
+
+
 def _kontext_at_fal(params: Params) -> list[Work]:
     given = {
         "prompt": params["prompt"],
         "image_url": params["image_url"],
         "seed": params["seed"],
         "num_images": 1,
-        "output_format": "png" if params.get("output_format") == "png" else "jpeg",
+        "output_format": _png_or(params, "jpeg"),
     }
     return [Work("fal-ai/flux-pro/kontext", given)]
 
@@ -143,7 +170,7 @@ def _kontext_at_replicate(params: Params) -> list[Work]:
         "prompt": params["prompt"],
         "input_image": params["image_url"],
         "seed": params["seed"],
-        "output_format": "png" if params.get("output_format") == "png" else "jpg",
+        "output_format": _png_or(params, "jpg"),
     }
     return [Work("black-forest-labs/flux-kontext-pro", given)]
 
@@ -173,18 +200,17 @@ def _animate(params: Params) -> list[Work]:
 def _turbo_travel(params: Params) -> list[Work]:
     """A job for each pair of neighbours; one image is a journey without an end."""
     images = params["image_urls"]
-    prompts = params["base_prompts"]
-    better, worse = params.get("enhanced_prompts") or [], params.get("negative_prompts") or []
+    size = "720p" if min(size_of(params["resolution"])) >= 600 else "480p"
+    params.change("resolution", size, f"the provider's model makes {size} in the shape of the images")
     made = []
     for i, image in enumerate(images[:-1] or images):
-        prompt = (better[i : i + 1] or [""])[0] or prompts[i] or params.get("base_prompt")
         given = {
             "image_url": image,
             "end_image_url": images[i + 1] if i + 1 < len(images) else None,
-            "prompt": prompt or "",
-            "negative_prompt": (worse[i : i + 1] or [None])[0] or None,
+            "prompt": prompt_of(params, i),
+            "negative_prompt": params["negative_prompts"][i] or None,
             "seed": params["seed"] + i,
-            "resolution": "720p" if min(size_of(params["resolution"])) >= 600 else "480p",
+            "resolution": size,
         }
         made.append(Work("fal-ai/wan/v2.2-a14b/image-to-video", given))
     return made

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,9 +73,9 @@ class Route:
     build: Build
     model: str | None
 
-    def works(self, params: Mapping[str, Any]) -> list[Work]:
-        """The jobs that make the result of a row with these stored params."""
-        return works(self.build, params, self.model)
+    def works(self, params: Mapping[str, Any], asked: Mapping[str, Sequence[str]] | None = None) -> list[Work]:
+        """The jobs that make the result of a row with these stored params; see `requests.works`."""
+        return works(self.build, params, self.model, asked)
 
 
 def route(task_type: str, settings: Settings) -> Route:

@@ -21,6 +21,7 @@ from tasks_lib import database
 from tasks_lib.arguments import Pool, checked
 from tasks_lib.errors import LeaseLostError, TaskError
 from tasks_lib.masking import mask
+from tasks_lib.params.asked import Asked
 from tasks_lib.params.base import Name
 from tasks_lib.queue import wakeup
 from tasks_lib.settings import get_settings
@@ -44,6 +45,7 @@ class ClaimedTask:
     project_id: UUID
     run_type: str
     params: dict[str, Any]
+    asked: Asked | None
     placement: dict[str, Any] | None
     model: str | None
     parent_task_id: UUID | None

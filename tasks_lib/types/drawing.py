@@ -7,9 +7,11 @@ from dataclasses import replace
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
+from tasks_lib.params.asked import merged_notes
 from tasks_lib.params.base import size_of
 from tasks_lib.params.loras import Lora
 from tasks_lib.params.phases import PhaseConfig
+from tasks_lib.planning.travel import prompt_of
 from tasks_lib.providers.requests import Params
 from tasks_lib.queue import Output
 
@@ -35,7 +37,8 @@ def _execute(build: Callable[[Bench, Params], Request]) -> Callable[[Bench], Out
         request = build(bench, given)
         result = _second_pass(bench, given, request, bench.run(request))
         picture = Picture(result.image())
-        return bench.picture(picture, given.get("output_format") or "png", provenance=noted(result.provenance, given))
+        output_format = given.get("output_format") or "png"
+        return bench.picture(picture, output_format, provenance=noted(bench, result.provenance, given))
 
     return execute
 
@@ -106,10 +109,9 @@ def make_turbo_travel(bench: Bench) -> Output:
 
     def clips() -> Iterator[Iterator[Frame]]:
         for i, (start, end) in enumerate(pairs):
-            prompts = [(given.get(name) or [""] * len(pairs))[i] for name in ("enhanced_prompts", "base_prompts")]
             negative = (given.get("negative_prompts") or [""] * len(pairs))[i]
             words = _words(given) | {
-                "prompt": next(filter(None, [*prompts, given.get("base_prompt")]), ""),
+                "prompt": prompt_of(given, i),
                 "negative_prompt": negative or "",
                 "seed": given["seed"] + i,
             }
@@ -136,7 +138,7 @@ def make_turbo_travel(bench: Bench) -> Output:
     write_video(path, chain.from_iterable(clips()), PAIR_FPS, lossless=False)
     frames = len(pairs) * (PAIR_FRAMES - 1) + 1
     segments = [provenance.as_dict() for provenance in made]
-    return bench.output(path, expect_frames=frames, provenance=noted(made[0], given), segments=segments)
+    return bench.output(path, expect_frames=frames, provenance=noted(bench, made[0], given), segments=segments)
 
 
 def make_animation(bench: Bench) -> Output:
@@ -161,13 +163,15 @@ def make_animation(bench: Bench) -> Output:
     result = bench.run(request)
     path = bench.folder / "animation.mp4"
     write_video(path, result.frames, facts.fps, lossless=False)
-    return bench.output(path, expect_frames=facts.frames, provenance=noted(result.provenance, given))
+    return bench.output(path, expect_frames=facts.frames, provenance=noted(bench, result.provenance, given))
 
 
-def noted(provenance: Provenance, given: Params) -> dict[str, Any]:
+def noted(bench: Bench, provenance: Provenance, given: Params) -> dict[str, Any]:
     """A provenance as JSON, with a note for everything that the request asked for and nobody looked at."""
-    ignored = tuple(f"`{name}` was not followed: the engine has no use for it" for name in given.unread())
-    return replace(provenance, notes=(*provenance.notes, *ignored)).as_dict()
+    why = "our own engines have no use for it"
+    ignored = [note for name in given.unread({"model_name"}) for note in bench.unfollowed(name, why)]
+    bench.note(*ignored)
+    return replace(provenance, notes=tuple(merged_notes([*provenance.notes, *ignored]))).as_dict()
 
 
 def _second_pass(bench: Bench, given: Params, request: Request, first: EngineResult) -> EngineResult:

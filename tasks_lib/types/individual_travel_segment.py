@@ -36,6 +36,18 @@ class IndividualSegmentParams(
 ):
     """The two images of a segment, and where it belongs."""
 
+    NOT_FOLLOWED = {
+        **dict.fromkeys(
+            ("start_image_generation_id", "end_image_generation_id"),
+            "it is kept with the request, and nothing is made from it",
+        ),
+        "shot_id": lambda params: (
+            "the segment is shown where its film is"
+            if params.parent_generation_id or params.child_generation_id
+            else None
+        ),
+    }
+
     REFUSED = {
         "originalParams": "send the values that you want; nothing is taken over from an earlier task",
         "parsed_resolution_wh": "send it as `resolution`",

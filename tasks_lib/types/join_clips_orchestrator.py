@@ -9,11 +9,12 @@ from pydantic import AliasChoices, BeforeValidator, Field, model_validator
 
 from tasks_lib.errors import TaskValidationError
 from tasks_lib.labels import generate_run_id, generate_task_id
-from tasks_lib.params.base import MediaReference, Name, ParamGroup
+from tasks_lib.params.base import OF_FORMS, OF_GALLERIES, MediaReference, Name, ParamGroup
 from tasks_lib.params.joins import JoinSettings, OneJoin
 from tasks_lib.params.lineage import FilmParams
 from tasks_lib.params.model import VIDEO_SEED_LIMIT
 from tasks_lib.params.motion import FormParams
+from tasks_lib.params.prompts import NO_REWRITING
 from tasks_lib.params.resolution import ResolutionParams
 from tasks_lib.planning.joins import plan_join_clips
 from tasks_lib.types.base import Preparation, Prepared, TaskParams, TaskType
@@ -28,6 +29,8 @@ _NO_EDITING = "parts of a clip are not made again yet; cut it and join the piece
 class Clip(ParamGroup):
     """One clip."""
 
+    NOT_FOLLOWED = {"name": "it is kept with the request for people, and nothing is made from it"}
+
     url: MediaReference
     """The video."""
 
@@ -41,6 +44,8 @@ def _as_clip(value: Any) -> Any:
 
 class JoinClipsParams(JoinSettings, FormParams, FilmParams, ResolutionParams, TaskParams):
     """Clips in their order, and what is made between them; each join may have settings of its own."""
+
+    NOT_FOLLOWED = {"enhance_prompt": NO_REWRITING, "motion_mode": OF_FORMS, "tool_type": OF_GALLERIES}
 
     REFUSED = {
         "starting_video_path": _AS_CLIPS,

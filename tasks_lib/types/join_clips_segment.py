@@ -97,6 +97,7 @@ def execute(bench: Bench) -> Output:
     provenance = result.provenance
     if params.keep_bridging_images and not kept:
         unseen = f"`keep_bridging_images` was not followed: a gap of {join.gap} frames has no room for them"
+        bench.note(unseen)
         provenance = replace(provenance, notes=(*provenance.notes, unseen))
 
     def bridge() -> Any:

@@ -88,6 +88,7 @@ def execute(bench: Bench) -> Output:
         cancelled=bench.cancelled,
         sound=mixed(pieces, total, form.fps) if pieces else None,
     )
+    bench.gather_notes()
     return bench.output(
         film,
         expect_frames=total,

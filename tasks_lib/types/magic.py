@@ -13,6 +13,8 @@ from tasks_lib.types.pictures import PictureEditParams
 class MagicEditParams(PictureEditParams):
     """An edit of a picture by words."""
 
+    NOT_FOLLOWED = {"in_scene": "no model here has such a switch; say it in `prompt`"}
+
     image_url: Annotated[MediaReference, Field(validation_alias=AliasChoices("image_url", "image"))]
     """The picture to edit."""
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
+from tasks_lib.params.asked import merged_notes
 from tasks_lib.params.base import MediaReference, Resolution, Text, size_of
 from tasks_lib.params.loras import LoraParams
 from tasks_lib.params.model import VideoModelParams
@@ -102,7 +103,9 @@ def render(bench: Bench, params: TravelSegmentParams, *, lossless: bool) -> Outp
         )
     path = bench.folder / ("segment.mkv" if lossless else "segment.mp4")
     write_video(path, frames, params.fps, lossless=lossless)
-    provenance = replace(result.provenance, notes=(*result.provenance.notes, *unfollowed(params, model)))
+    notes = unfollowed(bench, params, model)
+    bench.note(*notes)
+    provenance = replace(result.provenance, notes=tuple(merged_notes([*notes, *result.provenance.notes])))
     guided = {"guided_frames": guide.frames if guide else 0} if model and params.guidance() else {}
     return bench.output(path, expect_frames=params.frames, provenance=provenance.as_dict(), **guided)
 

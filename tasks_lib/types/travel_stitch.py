@@ -54,6 +54,7 @@ def execute(bench: Bench) -> Output:
         cancelled=bench.cancelled,
     )
     contact_sheet(film, sheet, marks=params.keyframes)
+    bench.gather_notes()
     preview = save_preview(sheet, bench.folder / "contact_sheet.jpg")
     return bench.output(
         film,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from importlib.metadata import version
 from typing import Any
 
@@ -76,6 +77,19 @@ class DiffusersEngine:
         size = weights.size_on_disk(load.find(self._alias, self._model))
         return Estimate(size / 5e8, size)
 
+    def ignores(self, request: Request) -> Mapping[str, str]:
+        """A negative prompt where no step is guided, and the one set of numbers where phases have their own."""
+        ignored: dict[str, str] = {}
+        plan = self._plan(request)
+        if all(step.guidance is not None and step.guidance <= 1 for step in plan.steps):
+            ignored["negative_prompt"] = "without guidance (above 1) a model looks at none"
+        if isinstance(request, InbetweenRequest):
+            if request.phases is not None:
+                ignored |= dict.fromkeys(("steps", "guidance"), "`phase_config` sets its own")
+            if not self._model.sees_frames:
+                ignored |= dict.fromkeys(("guide", "guide_strength"), f"a {self._model.pipeline} follows no guide")
+        return ignored
+
     def run(self, request: Request, *, on_progress: OnStep, cancelled: IsCancelled) -> EngineResult:
         """Draw all of it now. Short of memory, it lets go of every model and tries once more, keeping less of this one
         on the device; if that is too much too, the task may succeed on another worker."""
@@ -140,7 +154,8 @@ class DiffusersEngine:
                 edit_pixels=self._model.edit_pixels,
                 pose=self._model.pose,
             )
-            return SERVES[name](run, request), warm
+            made = SERVES[name](run, request)
+            return replace(made, notes=(*made.notes, *loaded.notes)), warm
 
     def _warm(self, offload: str) -> Warm:
         folder = load.find(self._alias, self._model)

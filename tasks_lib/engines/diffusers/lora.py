@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
 
+from tasks_lib.adapters import adapter_file
 from tasks_lib.engines import device
 from tasks_lib.engines.diffusers.phases import Plan
 from tasks_lib.errors import EngineError
@@ -29,7 +30,7 @@ def adapters(pipeline: Any, own: Sequence[ModelLora], plan: Plan, settings: Sett
         for i, lora in enumerate(own):
             loaded.load(f"own_{i}", Path(lora.path).expanduser(), lora.expert)
         for i, place in enumerate(plan.adapters):
-            loaded.load(f"task_{i}", find(place, settings), "both")
+            loaded.load(f"task_{i}", find(place, settings), "both", place)
         yield loaded
     finally:
         if own or plan.adapters:
@@ -43,9 +44,14 @@ class Adapters:
         self._pipeline = pipeline
         self._own = own
         self._plan = plan
+        self.notes: list[str] = []
+        """What of an adapter found no place in the model."""
 
-    def load(self, name: str, path: Path, expert: str) -> None:
-        """Load one adapter into the model, or into one or both of a pair. Raises `EngineError` for what is none."""
+    def load(self, name: str, path: Path, expert: str, called: str | None = None) -> None:
+        """Load one adapter into the model, or into one or both of a pair. Raises `EngineError` for what is none.
+
+        Of one that a request calls by a name, the notes say how many of its tensors found no place.
+        """
         pair = getattr(self._pipeline, _SECOND, None) is not None
         try:
             if expert != "low" or not pair:
@@ -58,6 +64,20 @@ class Adapters:
             raise EngineError(f"the adapter `{path.name}` cannot be loaded: {str(error)[:500]}") from error
         if not any(name in names for names in self._pipeline.get_list_adapters().values()):
             raise EngineError(f"the adapter `{path.name}` has nothing for a {type(self._pipeline).__name__}")
+        if called is not None:
+            self._note_what_is_left(name, path, called)
+
+    def _note_what_is_left(self, name: str, path: Path, called: str) -> None:
+        """Compare the tensors of a file with those that are in the model; of a pair, with those of the first."""
+        given = self._pipeline.lora_state_dict(
+            str(path.parent), weight_name=path.name, local_files_only=True, use_safetensors=True
+        )
+        tensors = [key for key in (given[0] if isinstance(given, tuple) else given) if ".lora_" in key]
+        part = next(part for part, names in self._pipeline.get_list_adapters().items() if name in names)
+        keys = [key for key, _ in getattr(self._pipeline, part).named_parameters()]
+        left = len(tensors) - sum(".lora_" in key and f".{name}." in key for key in keys)
+        if left:
+            self.notes.append(f"{left} of {len(tensors)} tensors of the adapter `{called}` found no place in the model")
 
     def _load(self, name: str, path: Path, **options: Any) -> None:
         self._pipeline.load_lora_weights(
@@ -82,28 +102,17 @@ def find(place: str, settings: Settings) -> Path:
 
     Raises `EngineError` that names the setting.
     """
+    if (path := adapter_file(place, settings)) is not None:
+        return path
     if settings.lora_folder is None:
         raise EngineError(f"the adapter `{place}` is not here: set UNITASK_LORA_FOLDER to the folder of adapters")
-    folder = settings.lora_folder.expanduser().resolve()
-    if place.startswith(("https://", "http://")):
-        return _fetched(place, folder, settings)
-    for name in (place, f"{place}.safetensors"):
-        path = (folder / name).resolve()
-        if path.is_relative_to(folder) and path.suffix == ".safetensors" and path.is_file():
-            return path
-    raise EngineError(f"there is no adapter `{place}` (a safetensors file) in UNITASK_LORA_FOLDER")
-
-
-def _fetched(url: str, folder: Path, settings: Settings) -> Path:
-    path = folder / "fetched" / f"{hashlib.sha256(url.encode()).hexdigest()}.safetensors"
-    if path.is_file():
-        return path
     if not settings.lora_download:
-        raise EngineError("adapters are not fetched from URLs here; UNITASK_LORA_DOWNLOAD allows it")
+        raise EngineError(f"the adapter `{place}` is not fetched here; UNITASK_LORA_DOWNLOAD allows it")
+    path = settings.lora_folder.expanduser().resolve() / "fetched" / f"{sha256(place.encode()).hexdigest()}.safetensors"
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(f".{os.getpid()}.partial")
     try:
-        download(url, partial)
+        download(place, partial)
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)

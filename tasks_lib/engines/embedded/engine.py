@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from tasks_lib.engines.base import (
     Cancelled,
     EngineResult,
@@ -12,9 +14,10 @@ from tasks_lib.engines.base import (
     OnStep,
     Request,
     UpscaleRequest,
+    all_but,
 )
 from tasks_lib.engines.embedded import inbetween, inpainting, upscaling
-from tasks_lib.engines.embedded.provenance import NAME
+from tasks_lib.engines.embedded.provenance import BY_PIXELS, FOLLOWED, NAME
 from tasks_lib.errors import EngineError
 from tasks_lib.models import WEIGHTLESS
 
@@ -39,6 +42,10 @@ class EmbeddedEngine:
                 return inpainting.estimate(request)
             case _:
                 raise _needs_model(request)
+
+    def ignores(self, request: Request) -> Mapping[str, str]:
+        """Words, noise and sampling, adapters and guides: pixels alone say what is made."""
+        return all_but(request, FOLLOWED, BY_PIXELS)
 
     def run(self, request: Request, *, on_progress: OnStep, cancelled: IsCancelled) -> EngineResult:
         """Prepare the request now, make the frames as they are drawn."""

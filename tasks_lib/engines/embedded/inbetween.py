@@ -19,7 +19,7 @@ from tasks_lib.engines.base import (
     OnProgress,
     watched,
 )
-from tasks_lib.engines.embedded.provenance import GUIDE_IGNORED, PROMPT_IGNORED, made
+from tasks_lib.engines.embedded.provenance import made
 from tasks_lib.engines.embedded.synthesis import WORKING_SIDES, Between
 from tasks_lib.errors import EngineError
 from tasks_lib.media.images import load_image
@@ -72,9 +72,7 @@ def travel(
         raise EngineError("this engine moves from one image to another; pictures between them need a WanVACEPipeline")
     start = load_image(request.start, request.width, request.height)
     method, confidence, at = _travel(start, request, method, pair)
-    notes = [PROMPT_IGNORED] if request.prompt else []
-    if request.guide:
-        notes.append(GUIDE_IGNORED)
+    notes = []
     if method == "crossfade":
         notes.append(f"the two images do not show one scene (confidence below {MIN_CONFIDENCE})")
     return EngineResult(

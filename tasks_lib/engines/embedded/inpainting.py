@@ -17,7 +17,7 @@ import numpy as np
 
 from tasks_lib.engines.base import Cancelled, EngineResult, Estimate, Frame, InpaintRequest, IsCancelled, OnStep
 from tasks_lib.engines.embedded.flow import Bools, Floats
-from tasks_lib.engines.embedded.provenance import PROMPT_IGNORED, made
+from tasks_lib.engines.embedded.provenance import made
 from tasks_lib.errors import TaskValidationError
 from tasks_lib.media.images import load_image
 
@@ -56,8 +56,7 @@ def inpaint(request: InpaintRequest, *, on_progress: OnStep, cancelled: IsCancel
             on_progress(total - left, total)
         yield np.where(hole[..., None], _of_blocks(blocks, *hole.shape), image)
 
-    notes = [PROMPT_IGNORED] if request.prompt else []
-    return EngineResult(drawn(), made("patches", request.seed, notes))
+    return EngineResult(drawn(), made("patches", request.seed))
 
 
 def fill(blocks: Frame, unknown: Bools) -> Iterator[int]:

@@ -10,8 +10,14 @@ import numpy as np
 from tasks_lib.engines.base import ModelRef, Provenance
 
 NAME = "embedded"
-GUIDE_IGNORED = "the guide was not followed: this engine moves from image to image as their pixels say"
-PROMPT_IGNORED = "the prompt was not followed: this engine only moves pixels"
+BY_PIXELS = "the engine `embedded` has no model, it only moves pixels"
+FOLLOWED = frozenset(
+    {
+        *("width", "height", "start", "end", "frames", "context", "start_included", "fps", "shown"),
+        *("image", "mask", "factor"),
+    }
+)
+"""The fields of requests that it follows."""
 
 
 def made(

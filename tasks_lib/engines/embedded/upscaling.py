@@ -23,7 +23,7 @@ from PIL import Image
 
 from tasks_lib.engines.base import EngineResult, Estimate, Frame, IsCancelled, ModelRef, OnStep, UpscaleRequest, watched
 from tasks_lib.engines.embedded.flow import Floats
-from tasks_lib.engines.embedded.provenance import PROMPT_IGNORED, made
+from tasks_lib.engines.embedded.provenance import made
 from tasks_lib.errors import TaskValidationError
 from tasks_lib.media.images import probe_image, read_picture
 
@@ -71,8 +71,7 @@ def upscale(request: UpscaleRequest, *, on_progress: OnStep, cancelled: IsCancel
         size = round(width * request.factor), round(height * request.factor)
         yield np.asarray(Image.fromarray(large).resize(size, Image.Resampling.LANCZOS))
 
-    notes = [PROMPT_IGNORED] if request.prompt else []
-    return EngineResult(drawn(), made(method.name, request.seed, notes, model=method.model, versions=method.versions))
+    return EngineResult(drawn(), made(method.name, request.seed, model=method.model, versions=method.versions))
 
 
 @cache

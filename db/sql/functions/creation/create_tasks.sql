@@ -1,7 +1,7 @@
 -- Store a batch of tasks: all of them, or none and a list of what was refused.
 --
 -- p_rows is a JSON array; a row has task_type, project_id, params and may have run_type (another pool than its type's),
--- priority, model, placement,
+-- asked (see params/asked.py), priority, model, placement,
 -- parent_task_id, child_key, batch_id, idempotency_key, request_hash, price (see billing/cost.py; it holds its `high`,
 -- or `hold` if that is given), run_after_seconds,
 -- references: [{field, kind, id}], which are checked and not stored, and
@@ -35,10 +35,10 @@ BEGIN
         JOIN projects p ON p.id = r.project_id
     ),
     inserted AS (
-        INSERT INTO tasks (id, project_id, user_id, task_type, run_type, hosted, params, priority, model, placement,
+        INSERT INTO tasks (id, project_id, user_id, task_type, run_type, hosted, params, asked, priority, model, placement,
                            parent_task_id, child_key, batch_id, idempotency_key, request_hash, price, max_attempts,
                            run_after, created_at)
-        SELECT id, project_id, user_id, task_type, pool, hosted, params, priority, model, placement,
+        SELECT id, project_id, user_id, task_type, pool, hosted, params, asked, priority, model, placement,
                parent_task_id, child_key, batch_id, idempotency_key, request_hash, price, max_attempts,
                now() + make_interval(secs => run_after_seconds),
                -- The claim goes by created_at: a microsecond each keeps the batch in its order.

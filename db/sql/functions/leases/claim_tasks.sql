@@ -13,7 +13,7 @@ CREATE FUNCTION unitask.claim_tasks(
     p_types text[] DEFAULT NULL
 )
 RETURNS TABLE (
-    id uuid, task_type text, project_id uuid, run_type text, params jsonb, placement jsonb, model text, parent_task_id uuid,
+    id uuid, task_type text, project_id uuid, run_type text, params jsonb, asked jsonb, placement jsonb, model text, parent_task_id uuid,
     child_key text, lease_id bigint, attempt integer, max_attempts integer, deadline_seconds integer,
     previous_flow_run_id uuid, inputs jsonb
 )
@@ -103,7 +103,7 @@ BEGIN
     END LOOP;
 
     RETURN QUERY
-        SELECT t.id, t.task_type, t.project_id, t.run_type, t.params, t.placement, t.model, t.parent_task_id, t.child_key,
+        SELECT t.id, t.task_type, t.project_id, t.run_type, t.params, t.asked, t.placement, t.model, t.parent_task_id, t.child_key,
                t.lease_id, t.attempt, t.max_attempts, coalesce(y.deadline_seconds, 3600), t.flow_run_id,
                (SELECT coalesce(jsonb_object_agg(coalesce(s.child_key, s.id::text), jsonb_build_object(
                     'task_id', s.id, 'output_location', s.output_location, 'result', s.result)), '{}')
