@@ -48,8 +48,9 @@ PHASES = {
     "steps_per_phase": [2, 2],
     "phases": [{"phase": 1, "guidance_scale": 3.0}, {"phase": 2, "guidance_scale": 1.0}],
 }
-SAME_AS_WITHOUT = {"use_input_video_resolution", "turbo_mode"}
-"""The size of the first clip is what a join without a size has, and each journey has one `turbo_mode`."""
+SAME_AS_WITHOUT = {"use_input_video_resolution", "turbo_mode", "keep_bridging_images"}
+"""The size of the first clip is what a join without a size has; each journey has one `turbo_mode`; and bridging images
+are refused where no model shows them."""
 
 NOT_TOGETHER = {"resolution", "use_input_video_fps", "fps", "structure_guidance", "random_seed"}
 """What excludes other fields of the same request, or has no effect beside them."""
@@ -99,7 +100,6 @@ def samples(clip: str, made: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         "per_join_settings": {"per_join_settings": [{"gap_frame_count": 9}]},
         "audio_url": {"audio_url": made["sound"]},
         "vid2vid_init_strength": {"vid2vid_init_strength": 1.0},
-        "keep_bridging_images": {"keep_bridging_images": False},
         "model_name": {"model_name": "mine"},
         "hires_fix": {"hires_fix": {"hires_scale": 2.0}},
         "hires_steps": {"hires_steps": 3, "hires_scale": 2.0},
