@@ -11,7 +11,6 @@ from typing import Any
 
 from prefect import Flow
 from prefect.flows import load_flow_from_entrypoint
-from prefect.utilities.callables import parameter_schema
 from prefect.workers.process import ProcessWorker
 
 
@@ -20,7 +19,7 @@ def main(entrypoints: list[str]) -> None:
     flows = {}
     for entrypoint in entrypoints:
         flow: Flow[..., Any] = load_flow_from_entrypoint(entrypoint)
-        flows[entrypoint] = {"name": flow.name, "schema": parameter_schema(flow).model_dump(exclude_unset=True)}
+        flows[entrypoint] = {"name": flow.name, "schema": flow.parameters.model_dump(exclude_unset=True)}
     json.dump({"flows": flows, "template": ProcessWorker.get_default_base_job_template()}, sys.stdout)
 
 

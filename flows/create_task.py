@@ -41,7 +41,7 @@ async def create_task_flow(
 
 
 async def create(
-    request: TaskRequest, token_block: str, sealed_token: str | None, *, claimable_after: float = 0
+    request: TaskRequest | Mapping[str, Any], token_block: str, sealed_token: str | None, *, claimable_after: float = 0
 ) -> TaskCreated:
     """Take the three steps to a stored task; `claimable_after` keeps it for so many seconds for a claim by its id."""
     valid = await validate_request(request)
@@ -50,7 +50,7 @@ async def create(
 
 
 @Step
-async def validate_request(request: TaskRequest) -> ValidRequest:
+async def validate_request(request: TaskRequest | Mapping[str, Any]) -> ValidRequest:
     """The entry step: everything about the request that can be known without a database."""
     (valid,) = validate([request])
     return valid

@@ -39,31 +39,47 @@ _MISSING = object()
 
 def request_flow(
     name: str, run_name: str | Callable[[], str]
-) -> Callable[[Callable[P, Awaitable[State[T]]]], Flow[P, State[T]]]:
+) -> Callable[[Callable[P, Awaitable[State[T]]]], Flow[..., State[T]]]:
     """Make a flow whose run answers its caller, and ends in one sentence where the caller was wrong."""
 
-    def decorate(body: Callable[P, Awaitable[State[T]]]) -> Flow[P, State[T]]:
+    def decorate(body: Callable[P, Awaitable[State[T]]]) -> Flow[..., State[T]]:
         signature = inspect.signature(body, eval_str=True)
-        shown, model = _taking_anything(signature), _model_of(signature)
+        model = _model_of(signature)
 
-        @functools.wraps(body)
-        async def run(*args: Any, **given: Any) -> State[T]:
-            try:
-                return await body(**_read(model, dict(zip(shown.parameters, args, strict=False)) | given))  # type: ignore[call-arg]
-            except TaskError as error:
-                return await _refused(error)
+        async def run(given: dict[str, Any]) -> State[T]:
+            return await body(**_read(model, given))  # type: ignore[call-arg]
 
-        run.__signature__ = shown  # type: ignore[attr-defined]
-        return Flow(
-            fn=run,  # type: ignore[arg-type]
-            name=name,
-            flow_run_name=run_name,
-            validate_parameters=False,
-            persist_result=True,
-            result_serializer=SERIALIZER,
-        )
+        return answering_flow(name, run_name, functools.update_wrapper(run, body), signature)
 
     return decorate
+
+
+def answering_flow(
+    name: str,
+    run_name: str | Callable[[], str],
+    body: Callable[[dict[str, Any]], Awaitable[State[T]]],
+    signature: inspect.Signature,
+) -> Flow[..., State[T]]:
+    """Make a flow of a body that reads itself what its run was given, which need not fit the signature."""
+    shown = _taking_anything(signature)
+
+    @functools.wraps(body)
+    async def run(*args: Any, **given: Any) -> State[T]:
+        everything = dict(zip(shown.parameters, args, strict=False)) | given
+        try:
+            return await body({name: value for name, value in everything.items() if value is not _MISSING})
+        except TaskError as error:
+            return await _refused(error)
+
+    run.__signature__ = shown  # type: ignore[attr-defined]
+    return Flow(
+        fn=run,  # type: ignore[arg-type]
+        name=name,
+        flow_run_name=run_name,
+        validate_parameters=False,
+        persist_result=True,
+        result_serializer=SERIALIZER,
+    )
 
 
 class Step(Generic[P, T]):
@@ -120,7 +136,7 @@ def _model_of(signature: inspect.Signature) -> type[BaseModel]:
 
 def _read(model: type[BaseModel], given: dict[str, Any]) -> dict[str, Any]:
     try:
-        read = model.model_validate({name: value for name, value in given.items() if value is not _MISSING})
+        read = model.model_validate(given)
     except ValidationError as error:
         raise refusal(model, error.errors()) from None
     return {name: getattr(read, name) for name in model.model_fields}

@@ -18,6 +18,7 @@ from tasks_lib.auth.sealing import ensure_key_pair, seal
 from tasks_lib.creation import TaskCreated
 from tasks_lib.errors import AuthenticationError, AuthorizationError, NotFoundError, TaskError
 from tasks_lib.settings import get_settings
+from tasks_lib.types.registry import task_types
 from tests.conftest import make_owner
 from tests.integration.auth.scene import NOBODY, PARAMS, SERVICE_KEY, TYPE, Scene, everything, personal
 from tests.unit.auth.signing import shared
@@ -73,6 +74,7 @@ DEPLOYMENTS = {
     "maintenance": None,
 }
 """By which door each deployment lets its caller in."""
+DEPLOYMENTS |= {name.replace("_", "-"): "create" for name, declared in task_types().items() if declared.public}
 
 
 def test_every_deployment_has_its_door_and_takes_a_token_if_it_acts_for_somebody() -> None:
