@@ -13,7 +13,7 @@ import typer
 from rich.text import Text
 
 from db.embedded import EmbeddedPostgresError
-from deployments import supervisor
+from deployments import schedule_commands, supervisor
 from deployments.status import platform_status
 from deployments.supervisor import POOLS, PREFERRED_PORT
 from flows import fleet
@@ -21,6 +21,7 @@ from tasks_lib.cli.output import Output, OutputOption, complain, console, errors
 from tasks_lib.errors import TaskError
 
 app = typer.Typer(no_args_is_help=True)
+app.add_typer(schedule_commands.app, name="schedule")
 
 Pool = Literal["gpu", "api"]
 STREAM_SECONDS = 5

@@ -70,8 +70,7 @@ def deploy(home: Path | None = None, root: Path = PROJECT, *, dry_run: bool = Fa
     """
     manifest = read(root, dict.fromkeys(POOLS, QUEUES))
     home = resolve_home(home)
-    run = state(home)
-    api_url = _answering(run.prefect_api_url if run else os.environ.get("PREFECT_API_URL"))
+    run, api_url = state(home), answering(home)
     environment = platform_environment(home, root, api_url) | {"UNITASK_VERSION": manifest.digest}
     if not dry_run:
         sealing.ensure_key_pair(home)
@@ -91,7 +90,10 @@ def deploy(home: Path | None = None, root: Path = PROJECT, *, dry_run: bool = Fa
     return Deployed(manifest.digest, tuple(e.name for e in manifest.deployments), tuple(registration.changes))
 
 
-def _answering(api_url: str | None) -> str:
+def answering(home: Path | None = None) -> str:
+    """Return the address of the Prefect API that runs here, or that is set. Raises `PlatformError` if none answers."""
+    run = state(home)
+    api_url = run.prefect_api_url if run else os.environ.get("PREFECT_API_URL")
     if not api_url:
         raise PlatformError(
             "nothing runs; `unitask up` starts the platform, or set PREFECT_API_URL to a server of yours"

@@ -7,6 +7,7 @@ Prefect's own arithmetic, and their runs get the idempotency keys that its sched
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ from sqlalchemy.dialects.postgresql import insert
 from db import tables
 from tasks_lib import database
 from tasks_lib.settings import get_settings
+
+logger = logging.getLogger(__name__)
 
 GRACE = timedelta(minutes=5)
 """A time that is at most so late is made, whatever came after it; when nobody looked for longer, it was an outage."""
@@ -126,11 +129,15 @@ def schedule_of(key: str | None) -> str | None:
 
 def account(client: httpx.Client, deployments: Sequence[Row], now: datetime) -> int:
     """See to it that every time that passed has a run; answer how many were made or reported now."""
-    return sum(
-        _account(client, deployment, schedule, now)
-        for deployment in deployments
-        for schedule in deployment["schedules"]
-    )
+    made = 0
+    for deployment in deployments:
+        for schedule in deployment["schedules"]:
+            try:
+                made += _account(client, deployment, schedule, now)
+            except (ValueError, httpx.HTTPStatusError) as error:
+                # One that Prefect takes and cannot follow, such as a 30th of February, stops no others.
+                logger.warning("the schedule %s of %s is left out: %s", schedule["id"], deployment["name"], error)
+    return made
 
 
 def _account(client: httpx.Client, deployment: Row, schedule: Row, now: datetime) -> int:

@@ -51,6 +51,16 @@ from .helpers import (
 from .outcomes import (
     TaskOutcome as TaskOutcome,
 )
+from .projects import (
+    Project as Project,
+    Shot as Shot,
+    create_project as create_project,
+    create_shot as create_shot,
+    list_projects as list_projects,
+    list_shots as list_shots,
+    set_project as set_project,
+    set_shot as set_shot,
+)
 from .resolution import (
     resolve_project_resolution as resolve_project_resolution,
 )

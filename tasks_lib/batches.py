@@ -115,11 +115,8 @@ def upload_folder(pattern: str, *, project_id: UUID | str, token: Token = None) 
 
     They are in the order of their names; the same bytes are stored once. UNITASK_BATCH_URLS must allow the place.
     """
-    filesystem, source = _allowed(pattern)
-    seen = tuple(suffix for suffix in kinds.SUFFIXES if suffix not in kinds.SOUND_SUFFIXES)
-    found = sorted(path for path in filesystem.glob(source) if path.lower().endswith(seen))
-    if len(found) > MAX_BATCH:
-        raise TaskValidationError(f"`{pattern}` matches {len(found)} files; at most {MAX_BATCH} are taken", "images")
+    filesystem, _ = _allowed(pattern)
+    found = find_images(pattern)
     references = []
     with tempfile.TemporaryDirectory(prefix="unitask-") as folder:
         for path in found:
@@ -128,6 +125,16 @@ def upload_folder(pattern: str, *, project_id: UUID | str, token: Token = None) 
             references.append(upload_media(local, project_id=project_id, token=token))
             local.unlink()
     return references
+
+
+def find_images(pattern: str) -> list[str]:
+    """The pictures and clips whose URL matches a pattern, in the order of their names; there may be none yet."""
+    filesystem, source = _allowed(pattern)
+    seen = tuple(suffix for suffix in kinds.SUFFIXES if suffix not in kinds.SOUND_SUFFIXES)
+    found = sorted(path for path in filesystem.glob(source) if path.lower().endswith(seen))
+    if len(found) > MAX_BATCH:
+        raise TaskValidationError(f"`{pattern}` matches {len(found)} files; at most {MAX_BATCH} are taken", "images")
+    return found
 
 
 def _allowed(url: str) -> tuple[Any, str]:

@@ -28,6 +28,7 @@ from typing import Literal, TypedDict
 from uuid import UUID
 
 from pydantic import SecretStr
+
 '''
 BESIDE = "HelperKeywords"
 ALSO_TEXT = (Clip,)

@@ -9,7 +9,20 @@ from typing import Annotated
 
 import typer
 
-from tasks_lib.cli import batches, credits, dead, models, providers, results, retention, tasks, templates, tokens, types
+from tasks_lib.cli import (
+    batches,
+    credits,
+    dead,
+    models,
+    projects,
+    providers,
+    results,
+    retention,
+    tasks,
+    templates,
+    tokens,
+    types,
+)
 from tasks_lib.cli.output import complain, say
 from tasks_lib.errors import TaskError
 from tasks_lib.masking import mask_logs
@@ -32,6 +45,8 @@ app = typer.Typer(
 for part in (tasks.app, batches.app, dead.app, models.app, providers.app, results.app, retention.app):
     app.add_typer(part)
 app.add_typer(types.app, name="types")
+app.add_typer(projects.project_app, name="project")
+app.add_typer(projects.shot_app, name="shot")
 app.add_typer(templates.app, name="templates")
 app.add_typer(tokens.app, name="token")
 app.add_typer(credits.app, name="credits")

@@ -102,7 +102,8 @@ def test_each_missed_time_has_one_report_when_nothing_ran_for_hours(platform: Pl
         "schedule": {"interval": 3600, "anchor_date": anchor.isoformat(), "timezone": "UTC"},
         "parameters": batch_of(platform, "hourly", "a", "b"),
     }
-    (schedule,) = platform.post(f"/deployments/{deployment['id']}/schedules", [body])
+    never = {"active": True, "schedule": {"cron": "0 3 30 2 *"}}  # one that nobody can follow stops no others
+    wrong, schedule = platform.post(f"/deployments/{deployment['id']}/schedules", [never, body])
     try:
         move_into_the_past(platform, schedule["id"], timedelta(hours=4))
         maintenance = [platform.start_deployment("maintenance/maintenance") for _ in range(2)]
@@ -125,7 +126,8 @@ def test_each_missed_time_has_one_report_when_nothing_ran_for_hours(platform: Pl
         until(lambda: platform.get(f"/flow_runs/{missed['id']}")["run_count"] == 1)
         assert ended(platform, missed["id"])["state"]["message"].startswith("2 created, 0 already there, 0 refused")
     finally:
-        platform.api.delete(f"/deployments/{deployment['id']}/schedules/{schedule['id']}").raise_for_status()
+        for made in (wrong, schedule):
+            platform.api.delete(f"/deployments/{deployment['id']}/schedules/{made['id']}").raise_for_status()
 
 
 def test_a_batch_goes_on_when_its_process_died_and_nobody_told(platform: Platform) -> None:

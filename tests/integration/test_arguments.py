@@ -23,7 +23,7 @@ FOR_EVER = {"timeout": {"None", "5", repr(10**30)}}
 """What is right, and would wait."""
 
 
-def calls(owner: Owner, task: Any, picture: Path) -> dict[str, dict[str, Any]]:
+def calls(owner: Owner, task: Any, shot: Any, picture: Path) -> dict[str, dict[str, Any]]:
     """Every public function with good arguments; all that it takes, but the token."""
     project, here = owner.project_id, {"project_id": owner.project_id}
     picture_of = {"task_type": "z_image_turbo", "params": {"prompt": "a"}}
@@ -50,6 +50,13 @@ def calls(owner: Owner, task: Any, picture: Path) -> dict[str, dict[str, Any]]:
         "watch_project": {**here, "after": 0, "timeout": 0.01},
         "watch_project_async": {**here, "after": 0},
         "last_event_id": here,
+        "list_task_types": {},
+        "create_project": {"name": "another", "aspect_ratio": "16:9", "user_id": owner.user_id},
+        "list_projects": {"user_id": owner.user_id},
+        "set_project": {**here, "name": "a project", "aspect_ratio": "1:1"},
+        "create_shot": {**here, "name": "a shot"},
+        "list_shots": here,
+        "set_shot": {"shot_id": shot, "name": "a shot", "position": 1},
         "get_tree": {"task_id": task},
         "get_batch": {"batch_id": task},
         "get_history": {"generation_id": task},
@@ -112,7 +119,8 @@ def test_wrong_argument_is_named_when_any_public_function_is_called(owner: Owner
     picture.write_bytes(b"\x89PNG\r\n\x1a\n")
     task = tasks_lib.create_task("z_image_turbo", {"prompt": "a"}, project_id=owner.project_id).task_id
     tasks_lib.create_template("a template", "z_image_turbo", {"prompt": "a"}, project_id=owner.project_id)
-    functions = calls(owner, task, picture)
+    shot = tasks_lib.create_shot("a shot", project_id=owner.project_id).id
+    functions = calls(owner, task, shot, picture)
     assert set(functions) == {name for name in tasks_lib.__all__ if inspect.isfunction(getattr(tasks_lib, name))}
     complaints = [
         f"{name}({argument}={value!r:.40}) {wrong}"

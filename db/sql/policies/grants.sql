@@ -12,7 +12,8 @@ DECLARE
         'credit_budgets', 'workers', 'task_templates', 'provider_jobs', 'provider_pauses', 'provider_keys',
         'registrations', 'schedule_marks'];
     v_for_gateway CONSTANT text[] := ARRAY['create_tasks', 'count_call', 'cancel_task', 'cancel_batch', 'retry_task',
-        'balance', 'notify_provider_job', 'provider_key', 'why_waiting'];
+        'balance', 'notify_provider_job', 'provider_key', 'why_waiting',
+        'create_project', 'set_project', 'create_shot', 'set_shot'];
     v_for_worker CONSTANT text[] := ARRAY[
         'claim_tasks', 'heartbeat', 'report_progress', 'complete_task', 'fail_task', 'return_task', 'plant_children',
         'cancel_held',

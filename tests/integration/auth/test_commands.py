@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterator
 from importlib.metadata import entry_points
 from typing import Any
+from uuid import uuid4
 
 import pytest
 import typer
@@ -54,6 +55,12 @@ PEOPLE: dict[str, tuple[str, Words]] = {
     "batch-cost": ("tasks:read", lambda s: ["batch-cost", str(s.pending)]),
     "history": ("tasks:read", lambda s: ["history", str(s.pending)]),
     "url": ("tasks:read", lambda s: ["url", f"{s.project}/uploads/a.png"]),
+    "project create": ("tasks:create", lambda _: ["project", "create", f"a project {uuid4()}"]),
+    "project list": ("tasks:read", lambda _: ["project", "list"]),
+    "project set": ("tasks:create", lambda s: ["project", "set", str(s.project), "--aspect-ratio", "9:16"]),
+    "shot create": ("tasks:create", in_project("shot", "create", "another")),
+    "shot list": ("tasks:read", in_project("shot", "list")),
+    "shot set": ("tasks:create", lambda s: ["shot", "set", str(s.shot), "--position", "3"]),
     "templates save": ("tasks:create", with_files("templates", "save", "new", TYPE, "--params", "params.json")),
     "templates list": ("tasks:read", in_project("templates", "list")),
     "templates use": ("tasks:create", in_project("templates", "use", "a template")),
@@ -67,7 +74,17 @@ PEOPLE: dict[str, tuple[str, Words]] = {
 }
 """What people call, with the scope that it takes."""
 
-OF_THE_CALLER = {"list", "dead", "credits balance", "credits ledger", "credits budgets", "keys set", "keys list"}
+OF_THE_CALLER = {
+    "list",
+    "project create",
+    "project list",
+    "dead",
+    "credits balance",
+    "credits ledger",
+    "credits budgets",
+    "keys set",
+    "keys list",
+}
 """What speaks of the caller alone, so that nobody is a stranger to it."""
 
 OPERATORS: dict[str, Words] = {

@@ -39,8 +39,8 @@ from tests.integration.auth.scene import (
 from tests.logins import connected_as, login
 from tests.unit.auth.signing import RSA, login_service, public, shared
 
-PURE = {"expand_array_to_count", "generate_run_id", "generate_task_id", "validate_required_fields"}
-"""Public functions that touch nothing and ask for nobody."""
+PURE = {"expand_array_to_count", "generate_run_id", "generate_task_id", "validate_required_fields", "list_task_types"}
+"""Public functions that change nothing and tell everybody the same, but for keys of their own."""
 
 
 def first(events: AsyncIterator[Any]) -> Any:
@@ -129,11 +129,27 @@ OPERATIONS: dict[str, tuple[str, Operation]] = {
         "tasks:read",
         lambda s, t: tasks_lib.resolve_project_resolution(s.project, token=t),
     ),
+    "create_project": (
+        "tasks:create",
+        lambda s, t: tasks_lib.create_project(f"a project {uuid4()}", user_id=s.owner.user_id, token=t),
+    ),
+    "list_projects": (
+        "tasks:read",
+        lambda s, t: [project for project in tasks_lib.list_projects(token=t) if project.id == s.project],
+    ),
+    "set_project": (
+        "tasks:create",
+        lambda s, t: tasks_lib.set_project(s.project, aspect_ratio="9:16", token=t),
+    ),
+    "create_shot": ("tasks:create", lambda s, t: tasks_lib.create_shot("another", project_id=s.project, token=t)),
+    "list_shots": ("tasks:read", lambda s, t: tasks_lib.list_shots(project_id=s.project, token=t)),
+    "set_shot": ("tasks:create", lambda s, t: tasks_lib.set_shot(s.shot, name="renamed", position=7, token=t)),
     "retry_task": ("tasks:create", lambda s, t: tasks_lib.retry_task(s.cancelled, token=t)),
 }
 
 
-LISTS: dict[str, list[Any]] = {"list_tasks": [], "list_dead_letters": [[]]}
+NO_TASK = {"create_template", "create_project", "create_shot"}
+LISTS: dict[str, list[Any]] = {"list_tasks": [], "list_dead_letters": [[]], "list_projects": []}
 """Operations that find nothing where others are refused, and what they answer then."""
 
 
@@ -243,12 +259,14 @@ def do_everything(scene: Scene, token: str) -> None:
     before = len(tasks_lib.list_tasks(limit=1000, token=owner))
     for _, operation in OPERATIONS.values():
         operation(scene, token)
-    creating = [name for name in OPERATIONS if name.startswith("create_") and name != "create_template"]
+    creating = [name for name in OPERATIONS if name.startswith("create_") and name not in NO_TASK]
     made = len(tasks_lib.list_tasks(limit=1000, token=owner)) - before
     assert made == len(creating) + 1  # `create_tasks` makes two
     assert tasks_lib.get_task(scene.pending, token=owner).status == "Cancelled"
     assert tasks_lib.get_task(scene.cancelled, token=owner).status == "Pending"
     assert [found.name for found in tasks_lib.list_templates(project_id=scene.project, token=owner)] == ["another"]
+    assert [shot.name for shot in tasks_lib.list_shots(project_id=scene.project, token=owner)] == ["another", "renamed"]
+    assert {project.aspect_ratio for project in tasks_lib.list_projects(token=owner)} == {"9:16", None}
 
 
 def test_every_operation_passes_when_the_process_has_the_login_of_a_gateway(scene: Scene) -> None:
@@ -270,7 +288,7 @@ def test_work_passes_and_tokens_are_refused_when_the_process_has_the_login_of_a_
 
 def _without_ids(error: TaskError, scene: Scene) -> str:
     text = str(error)
-    for id_ in (scene.owner.project_id, scene.pending, scene.cancelled):
+    for id_ in (scene.owner.project_id, scene.owner.user_id, scene.shot, scene.pending, scene.cancelled):
         text = text.replace(str(id_), "ID")
     return text
 

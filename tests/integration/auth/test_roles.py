@@ -113,6 +113,10 @@ def test_gateway_creates_and_cancels_and_claims_nothing(owner: Owner) -> None:
             "provider_key",
             "notify_provider_job",
             "why_waiting",
+            "create_project",
+            "set_project",
+            "create_shot",
+            "set_shot",
         }
         rows = f'[{{"task_type": "travel_segment", "project_id": "{owner.project_id}"}}]'
         create = sa.text("SELECT task_id FROM unitask.create_tasks(CAST(:rows AS jsonb))")
