@@ -11,6 +11,7 @@ import httpx
 import psutil
 import sqlalchemy as sa
 
+from db.engine import read_json
 from deployments.pools import START_SECONDS, Finding, Work, examine_pools, read_work
 from deployments.state import RunState, resolve_home, state
 from deployments.supervisor import POOLS
@@ -75,7 +76,12 @@ def _read_database(url: str | None) -> tuple[dict[str, Work] | None, list[Findin
         url = url or database_url()
     except DatabaseError:
         return None, [], ""
-    engine = sa.create_engine(url, poolclass=sa.NullPool, connect_args={"connect_timeout": ANSWER_SECONDS})
+    engine = sa.create_engine(
+        url,
+        poolclass=sa.NullPool,
+        json_deserializer=read_json,
+        connect_args={"connect_timeout": ANSWER_SECONDS},
+    )
     where = engine.url.render_as_string(hide_password=True)
     try:
         with engine.connect() as connection:

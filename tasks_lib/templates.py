@@ -36,7 +36,12 @@ class Template:
     updated_at: datetime
 
     def with_overrides(self, overrides: Mapping[str, Any]) -> dict[str, Any]:
-        """The parameters of one task: the template's, and in their place what is given here."""
+        """Return the parameters of one task: the template's, and in their place what is given here.
+
+        Raises `TaskValidationError` for a template that somebody has stored without parameters.
+        """
+        if not isinstance(self.params, dict):
+            raise TaskValidationError(f"the template `{self.name}` holds no parameters, store it again", "name")
         return {**self.params, **overrides}
 
 

@@ -13,10 +13,12 @@ from fastapi.testclient import TestClient
 from typer.testing import CliRunner
 
 from deployments.gateway import create_app
-from tasks_lib import create_task, database, get_task, list_tasks, queue
+from tasks_lib import create_task, database, get_task, list_tasks, queue, retention, templates
 from tasks_lib.cli import app
 from tasks_lib.creation import plant_children
 from tasks_lib.engines.process import EngineProcess
+from tasks_lib.errors import EngineError, TaskValidationError
+from tasks_lib.providers import jobs
 from tasks_lib.providers.pool import ProviderPool
 from tasks_lib.providers.simulator import Simulator
 from tasks_lib.queue import ClaimedTask
@@ -128,3 +130,49 @@ def test_lists_show_the_others_when_one_row_is_malformed(owner: Owner, columns: 
         assert done.exit_code == 0, (words, done.output)
     claimed = {task.id for task in queue.claim("gpu", "worker", limit=5)}
     assert good.task_id in claimed
+
+
+@pytest.mark.parametrize("params", ["null", "[]", '"x"', f"[1{'0' * 6000}]"])
+def test_templates_are_listed_and_one_is_refused_when_its_row_is_malformed(owner: Owner, params: str) -> None:
+    project = owner.project_id
+    templates.create_template("good", "z_image_turbo", {"prompt": "a walk"}, project_id=project)
+    with database.transaction() as connection:
+        statement = sa.text(
+            "INSERT INTO task_templates (project_id, name, task_type, params)"
+            " VALUES (:p, 'bad', 'z_image_turbo', CAST(:params AS jsonb)), (:p, 'gone', 'no such type', '{}')"
+        )
+        connection.execute(statement, {"p": project, "params": params})
+    assert [one.name for one in templates.list_templates(project_id=project)] == ["bad", "gone", "good"]
+    for words in (["list"], ["list", "-o", "json"]):
+        done = CliRunner().invoke(app, ["templates", *words])
+        assert (done.exit_code, done.exception) == (0, None)
+    with pytest.raises(TaskValidationError, match="the template `bad` holds no parameters"):
+        templates.create_task_from_template("bad", {"prompt": "x"}, project_id=project)
+    with pytest.raises(TaskValidationError, match="no task type `no such type`"):
+        templates.create_task_from_template("gone", project_id=project)
+    templates.create_task_from_template("good", project_id=project)
+
+
+def test_old_rows_are_pruned_when_some_of_them_are_malformed(owner: Owner) -> None:
+    for params in ROWS.values():
+        insert(owner, "image_upscale", params, price='"x"', placement="[1]", result="[]")
+    for task in queue.claim("gpu", "worker", limit=50):
+        queue.fail(task.lease, EngineError("no"))
+    with database.transaction() as connection:
+        connection.execute(
+            sa.text("UPDATE tasks SET created_at = '2020-01-01', finished_at = '2020-01-02' WHERE status = 'Failed'")
+        )
+    assert retention.prune(dry_run=True).tasks == len(ROWS)
+    assert retention.prune().tasks == len(ROWS)
+
+
+def test_jobs_are_cancelled_in_turn_when_some_cannot_be(owner: Owner) -> None:
+    with database.transaction() as connection:
+        connection.execute(
+            sa.text(
+                "INSERT INTO provider_jobs (part, run, key, life, provider, account, model, job_id)"
+                " SELECT 0, 1, n, 0, 'fal', 'fal', 'm', n FROM (SELECT CAST(g AS text) AS n FROM generate_series(1, 25) g) s"
+            )
+        )
+    seen = [{job.job_id for job in jobs.unwanted(20, 0, ["fal"])} for _ in range(2)]
+    assert len(seen[0] | seen[1]) == 25

@@ -120,7 +120,7 @@ def test_units_are_the_jobs_when_any_provider_that_can_serve_a_type_is_asked(own
 
 
 def test_failed_task_costs_nothing_when_some_of_its_jobs_were_done(sim: Simulator, owner: Owner) -> None:
-    """The jobs that a provider did are not charged to the user, and are not done again when the task is retried."""
+    """What the provider did is paid by the operator, and not charged to the user."""
     images = [f"https://example.com/{i}.jpg" for i in range(4)]
     given = {"image_urls": images, "base_prompts": ["first", "bad", "third"]}
     sim.fault("status", "failed", times=99, prompt="bad")

@@ -12,6 +12,7 @@ LANGUAGE sql AS $$
           AND coalesce(j.cancelling_at < clock_timestamp() - make_interval(secs => p_again_seconds), true)
           -- Its submission may still be under way at a worker that has not heard of the end.
           AND (j.job_id IS NOT NULL OR j.created_at < clock_timestamp() - make_interval(secs => 4 * p_again_seconds))
-        ORDER BY j.created_at LIMIT p_limit FOR UPDATE OF j SKIP LOCKED)
+        -- Those that nobody has tried yet first: some that cannot be cancelled must not keep the others from it.
+        ORDER BY j.cancelling_at NULLS FIRST, j.created_at LIMIT p_limit FOR UPDATE OF j SKIP LOCKED)
     RETURNING p.id, p.provider, p.account, unitask.provider_key(p.account), p.model, p.job_id
 $$;
