@@ -171,7 +171,8 @@ def test_jobs_are_cancelled_in_turn_when_some_cannot_be(owner: Owner) -> None:
         connection.execute(
             sa.text(
                 "INSERT INTO provider_jobs (part, run, key, life, provider, account, model, job_id)"
-                " SELECT 0, 1, n, 0, 'fal', 'fal', 'm', n FROM (SELECT CAST(g AS text) AS n FROM generate_series(1, 25) g) s"
+                " SELECT 0, 1, n, 0, 'fal', 'fal', 'm', n"
+                " FROM (SELECT CAST(g AS text) AS n FROM generate_series(1, 25) g) s"
             )
         )
     seen = [{job.job_id for job in jobs.unwanted(20, 0, ["fal"])} for _ in range(2)]
