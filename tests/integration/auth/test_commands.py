@@ -105,6 +105,14 @@ READS_TOKENS = {"token list"}
 TOUCHES_NO_DATA = {"types list", "types show", "models", "provider-webhooks", "provider-sim"}
 OF_THE_MACHINE = {"up", "down", "deploy", "status", "gateway", "worker", "server", "doctor"}
 """Processes of the one who calls."""
+OF_SCHEDULES: dict[str, Words] = {
+    "schedule create": in_project("schedule", "create", "a template", "--cron", "0 9 * * *"),
+    "schedule list": in_project("schedule", "list"),
+    "schedule pause": in_project("schedule", "pause", "a schedule"),
+    "schedule resume": in_project("schedule", "resume", "a schedule"),
+    "schedule remove": in_project("schedule", "remove", "a schedule"),
+}
+"""What asks Prefect too, once it is known who calls; tests/flows/test_schedules.py has the rest."""
 
 
 def commands(command: Any, name: str = "") -> Iterator[str]:
@@ -119,9 +127,22 @@ def commands(command: Any, name: str = "") -> Iterator[str]:
 def test_every_command_has_its_place_in_a_table() -> None:
     known = {*PEOPLE, *OPERATORS, *OF_THE_SERVICE, *READS_TOKENS, *TOUCHES_NO_DATA}
     # Whoever has run `main` in this process has put the machine's commands beside them.
-    assert set(commands(typer.main.get_command(app))) - OF_THE_MACHINE == known
+    assert set(commands(typer.main.get_command(app))) - OF_THE_MACHINE - set(OF_SCHEDULES) == known
     (point,) = entry_points(group="unitask.commands")
-    assert set(commands(typer.main.get_command(point.load()))) == OF_THE_MACHINE
+    assert set(commands(typer.main.get_command(point.load()))) == OF_THE_MACHINE | set(OF_SCHEDULES)
+
+
+def test_schedules_are_refused_when_nobody_valid_calls(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    from deployments.cli import app as platform
+
+    for credential, make in NOBODY.items():
+        if credential == "malformed":
+            continue  # no variable can hold it
+        monkeypatch.setenv("UNITASK_TOKEN", make(scene))
+        get_settings.cache_clear()
+        for name, words in OF_SCHEDULES.items():
+            error = CliRunner().invoke(platform, words(scene)).exception
+            assert type(error) is AuthenticationError, (credential, name, error)
 
 
 def run(monkeypatch: pytest.MonkeyPatch, scene: Scene, words: Words, token: str) -> TaskError | None:
