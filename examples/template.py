@@ -13,7 +13,9 @@ from tasks_lib import create_task_from_template, create_template, upload_media, 
 def main(project: str, *pictures: str) -> None:
     """Store the template, and make one film from it with a prompt and a priority of its own."""
     settings = {"segment_frames": 9, "resolution": "128x128", "base_prompts": ["a walk"]}
-    template = create_template("short films", "travel_orchestrator", settings, project_id=project)
+    template = create_template(
+        "short films", "travel_orchestrator", settings, project_id=project, open_fields=["image_urls"]
+    )
     images = [upload_media(picture, project_id=project) for picture in pictures]
     created = create_task_from_template(
         template.name,

@@ -35,12 +35,17 @@ def save_template(
     task_type: TypeArgument,
     params: ParamsOption = None,
     set_: SetOption = None,
+    open_: Annotated[
+        list[str] | None, typer.Option("--open", help="a required parameter that every use gives; may be repeated")
+    ] = None,
     project: ProjectOption = None,
 ) -> None:
     """Store parameters under a name."""
     values = read_params(params, set_)
-    saved = templates.create_template(name, task_type, values, project_id=project_or_only(project))
-    say(f"{saved.name} makes {saved.task_type}")
+    project_id = project_or_only(project)
+    saved = templates.create_template(name, task_type, values, project_id=project_id, open_fields=open_ or [])
+    left = f"; every use gives {', '.join(saved.open_fields)}" if saved.open_fields else ""
+    say(f"{saved.name} makes {saved.task_type}{left}")
 
 
 @app.command("list")
@@ -48,10 +53,11 @@ def list_templates(project: ProjectOption = None, output: OutputOption = Output.
     """List the templates of a project."""
     found = templates.list_templates(project_id=project_or_only(project))
     if output is Output.json:
-        return print_json([dataclasses.asdict(template) for template in found])
-    table = table_of("template", "type", "parameters")
+        return print_json([{**dataclasses.asdict(each), "open_fields": each.open_fields} for each in found])
+    table = table_of("template", "type", "open", "parameters")
     for template in found:
-        table.add_row(template.name, template.task_type, json.dumps(template.params))
+        left = ", ".join(template.open_fields)
+        table.add_row(template.name, template.task_type, left, json.dumps(template.params))
     return console.print(table)
 
 

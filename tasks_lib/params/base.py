@@ -111,10 +111,13 @@ def _names(group: type[BaseModel]) -> Iterator[tuple[str, FieldInfo]]:
     """Every name that a field may be sent by."""
     for name, info in group.model_fields.items():
         yield name, info
-        if isinstance(info.validation_alias, AliasChoices):
-            yield from (
-                (alias, info) for alias in info.validation_alias.choices if isinstance(alias, str) and alias != name
-            )
+        yield from ((alias, info) for alias in aliases_of(info) if alias != name)
+
+
+def aliases_of(info: FieldInfo) -> list[str]:
+    """The names that a field may be sent by, besides or with its own."""
+    choices = info.validation_alias.choices if isinstance(info.validation_alias, AliasChoices) else ()
+    return [alias for alias in choices if isinstance(alias, str)]
 
 
 def _groups(annotation: Any) -> Iterator[type[BaseModel]]:

@@ -34,7 +34,7 @@ print(json.dumps([str(run.id), run.state.type.value, run.state.message]))
 
 def test_batch_is_created_once_when_its_time_comes_twice(platform: Platform) -> None:
     project_id = str(platform.owner.project_id)
-    create_template("batch of tests", "single_image", {"steps": 4}, project_id=project_id)
+    create_template("batch of tests", "single_image", {"steps": 4}, project_id=project_id, open_fields=["prompt"])
     rows = [{"prompt": "a"}, {"prompt": "b"}, {"prompt": "", "seed": -1}]
     parameters = {"project_id": project_id, "template": "batch of tests", "items": rows}
 
@@ -72,7 +72,7 @@ def ended(platform: Platform, run_id: str) -> dict[str, Any]:
 def batch_of(platform: Platform, template: str, *prompts: str) -> dict[str, Any]:
     """What a schedule of a batch says: a template that is stored now, and a row for each prompt."""
     project_id = str(platform.owner.project_id)
-    create_template(template, "single_image", {"steps": 4}, project_id=project_id)
+    create_template(template, "single_image", {"steps": 4}, project_id=project_id, open_fields=["prompt"])
     return {"project_id": project_id, "template": template, "items": [{"prompt": prompt} for prompt in prompts]}
 
 

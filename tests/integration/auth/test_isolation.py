@@ -94,13 +94,13 @@ def own(me: Person, chance: random.Random) -> None:
         case "list":
             assert {task.id for task in list_tasks(limit=10_000, token=token)} == set(me.tasks)
         case "template":
-            create_template("a template", TYPE, {"prompt": me.owner.token[:8]}, **me.access)
+            create_template("a template", TYPE, PARAMS | {"prompt": me.owner.token[:8]}, **me.access)
         case "sql":
             assert set(me.sql.execute(sa.text("SELECT id FROM tasks")).scalars()) == set(me.tasks)
 
 
 def with_a_template(me: Person, other: Person, call: Callable[..., Any]) -> Any:
-    create_template("a template", TYPE, {}, **other.access)
+    create_template("a template", TYPE, PARAMS, **other.access)
     return call("a template", project_id=other.owner.project_id, token=me.owner.token)
 
 

@@ -213,7 +213,7 @@ def test_no_character_that_a_terminal_obeys_is_printed_when_texts_are_hostile(ow
         for words in (
             ["list"], ["show", str(task)], ["dead"], ["tree", str(task)], ["templates", "list", *here],
             ["credits", "reconcile"], ["token", "list"], ["credits", "ledger"],
-            ["templates", "save", f"{HOSTILE} other", TYPE, *here],
+            ["templates", "save", f"{HOSTILE} other", TYPE, "--open", "prompt", *here],
             ["credits", "grant", HOSTILE, "5", "--reason", HOSTILE],
             ["watch", str(task)],
         )
@@ -257,7 +257,7 @@ def test_times_are_rfc_3339_when_the_answer_is_json(owner: Owner) -> None:
     (task,) = json.loads(said("list", "-o", "json"))
     rfc = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?([+-]\d\d:\d\d|Z)")
     assert rfc.fullmatch(task["created_at"])
-    tasks_lib.create_template("t", TYPE, {}, project_id=owner.project_id)
+    tasks_lib.create_template("t", TYPE, {"prompt": "a"}, project_id=owner.project_id)
     assert rfc.fullmatch(json.loads(said("templates", "list", "-o", "json"))[0]["updated_at"])
     assert rfc.fullmatch(json.loads(said("token", "list", "-o", "json"))[0]["created_at"])
 

@@ -102,7 +102,9 @@ def test_schedule_collects_rows_of_a_file_or_a_row_for_each_picture_when_it_is_t
         (tmp_path / name).write_bytes(b"\x89PNG\r\n\x1a\n" + name.encode())
     monkeypatch.setenv("UNITASK_BATCH_URLS", f'["file://{tmp_path}/"]')
     get_settings.cache_clear()
-    create_template("larger", "image_upscale", {"scale_factor": 8}, project_id=owner.project_id)
+    create_template(
+        "larger", "image_upscale", {"scale_factor": 8}, project_id=owner.project_id, open_fields=["image_url"]
+    )
 
     def run(occasion: str = "monday", **given: Any) -> BatchReport:
         lists: dict[str, Any] = {"items": [], "items_url": None, "images": None, **given}
@@ -133,7 +135,7 @@ def test_command_creates_a_file_of_rows_when_a_template_is_named(owner: Owner, t
 
     rows = tmp_path / "rows.csv"
     rows.write_text('prompt,seed\na,7\n"",1\n')
-    unitask("templates", "save", "house style", "z_image_turbo", "--set", "steps=4")
+    unitask("templates", "save", "house style", "z_image_turbo", "--set", "steps=4", "--open", "prompt")
     assert "house style" in unitask("templates", "list")
     with pytest.raises(TaskValidationError) as refused:
         unitask("batch", str(rows), "--template", "house style")
