@@ -16,6 +16,7 @@ from db import tables
 from tasks_lib import database, eta, storage
 from tasks_lib.arguments import Id, Limit, Status, Token, checked
 from tasks_lib.auth import Caller, authenticate, limits, require_project
+from tasks_lib.billing.cost import Quote
 from tasks_lib.errors import NotFoundError, TaskValidationError
 from tasks_lib.events import FINAL
 from tasks_lib.params.base import Text
@@ -30,7 +31,8 @@ _SIMPLE: sa.ColumnClause[Any] = sa.literal_column("'simple'::regconfig")
 class Task:
     """A task as its owner sees it. `percent` is from 0 to 100; for a parent, the mean of its children.
 
-    `remaining_seconds` is an estimate for a task that runs (eta.py), `preview_key` where a picture of it lies so far.
+    `remaining_seconds` is an estimate for a task that runs (eta.py), `preview_key` where a picture of it lies so far;
+    `quote` is the price that was frozen at its creation, None for a row that came without one.
     """
 
     id: UUID
@@ -60,6 +62,7 @@ class Task:
     total_steps: int | None
     preview_key: str | None
     remaining_seconds: float | None
+    quote: Quote | None
 
     @property
     def is_final(self) -> bool:
@@ -74,7 +77,8 @@ class Task:
     @property
     def notes(self) -> list[str]:
         """What the result says of the request, such as what was asked for and not followed."""
-        return list((self.result or {}).get("notes", ()))
+        notes = self.result.get("notes") if isinstance(self.result, dict) else None
+        return [str(note) for note in notes] if isinstance(notes, list) else []
 
     @property
     def cursor(self) -> str:
@@ -277,6 +281,7 @@ def select_tasks(
             sa.func.coalesce(of_children, _own_percent(t, progress)).label("percent"),
             *(progress.c[name] for name in ("message", "step", "total_steps", "preview_key")),
             t.c.model,
+            t.c.price,
             sa.extract("epoch", sa.func.clock_timestamp() - began).label("elapsed"),
         )
         .select_from(t.join(p, p.c.id == t.c.project_id).outerjoin(progress, _of_lease(t, progress)))
@@ -290,7 +295,15 @@ def select_tasks(
     with database.transaction() as connection:
         rows = [dict(row) for row in connection.execute(statement).mappings()]
     typical = eta.typical_seconds() if any(row["elapsed"] is not None for row in rows) else {}
-    return [Task(remaining_seconds=_remaining(row, typical), **row) for row in rows]
+    return [Task(remaining_seconds=_remaining(row, typical), quote=_quote(row.pop("price")), **row) for row in rows]
+
+
+def _quote(price: Any) -> Quote | None:
+    """The quote of a stored price; None for what is none, as plain SQL may write it."""
+    try:
+        return Quote.of(price) if price else None
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError):
+        return None
 
 
 def _remaining(row: dict[str, Any], typical: Mapping[tuple[str, str | None], float]) -> float | None:

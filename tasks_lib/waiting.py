@@ -14,6 +14,7 @@ from tasks_lib.client import Task
 from tasks_lib.errors import ProviderError
 from tasks_lib.providers.routing import providers, route
 from tasks_lib.settings import Settings, get_settings
+from tasks_lib.types.registry import task_types
 
 AGAIN_SECONDS = 3.0
 WAITS_FOR_A_WORKER = ("worker", "turn")
@@ -35,7 +36,13 @@ def reasons(tasks: Iterable[Task]) -> dict[UUID, str]:
         p_limits=json.dumps(_limits({task.task_type for task in pending}, settings)),
     )
     pauses = _pauses({row["run_type"] for row in rows if row["reason"] in WAITS_FOR_A_WORKER})
-    return {row["id"]: _pause_of(row, pauses) or _words(row, settings) for row in rows}
+    why = {row["id"]: _pause_of(row, pauses) or _words(row, settings) for row in rows}
+    # Workers leave alone what they have no code for.
+    return why | {
+        task.id: f"waits for a worker that has code for `{task.task_type}`; see `unitask doctor`"
+        for task in pending
+        if task.task_type not in task_types()
+    }
 
 
 def _pause_of(row: dict[str, Any], pauses: dict[str, str]) -> str | None:

@@ -189,7 +189,9 @@ async def upload_media(
 
 
 def _shown(task: client.Task) -> dict[str, Any]:
-    derived = {"cost": None if task.cost is None else str(task.cost), "output_url": task.output_url}
+    derived: dict[str, Any] = {"cost": None if task.cost is None else str(task.cost), "output_url": task.output_url}
+    if task.quote is not None:
+        derived["quote"] = {"low": str(task.quote.low), "high": str(task.quote.high), "units": task.quote.units}
     return {**asdict(task), **derived, "cursor": task.cursor, "notes": task.notes}
 
 

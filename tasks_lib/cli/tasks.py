@@ -194,6 +194,7 @@ def show(task_id: TaskArgument, output: OutputOption = Output.table) -> None:
     for name, value in {**_as_dict(task), **_times(task), **waiting_of(task)}.items():
         if value not in (None, []) and name not in ("params", "result", "cursor", "remaining_seconds"):
             shown = moment(value) if isinstance(value, datetime) else "\n".join(value) if name == "notes" else value
+            shown = task.quote.in_words if name == "quote" and task.quote else shown
             table.add_row(name, monitor.styled(shown) if name == "status" else Text(str(shown)))
     for name in ("result", "params"):
         if value := getattr(task, name):

@@ -108,6 +108,7 @@ def test_each_malformed_row_is_one_failed_task_when_workers_meet_it(sim: Simulat
         *(({"params": params}, what) for what, params in ROWS.items()),
         ({"result": "[]", "params": "{}"}, "result"),
         ({"result": '"x"', "params": "{}"}, "result"),
+        ({"result": '{"notes": 5}', "params": "{}"}, "result"),
         ({"price": '"x"', "params": "{}"}, "price"),
         ({"price": '{"low": "x"}', "params": "{}"}, "price"),
         ({"created_at": "infinity", "params": "{}"}, "created_at"),

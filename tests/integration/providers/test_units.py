@@ -10,9 +10,13 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from fastapi.testclient import TestClient
+from typer.testing import CliRunner
 
+from deployments.gateway import create_app
 from tasks_lib import create_task, database, get_task, quote
 from tasks_lib.billing import ledger
+from tasks_lib.cli import app
 from tasks_lib.errors import TaskError
 from tasks_lib.providers.requests import BUILDS
 from tasks_lib.providers.routing import route
@@ -101,6 +105,13 @@ def test_two_hundred_images_cost_a_hundred_and_ninety_nine_videos_when_a_turbo_t
     told = quote("wan_2_2_i2v", given, project_id=owner.project_id)
     assert (told.low, told.high, told.units) == (Decimal("49.75"), Decimal("49.75"), 199)
     assert told.in_words == "49.75 credits for 199 units of work"
+    created = create_task("wan_2_2_i2v", given, project_id=owner.project_id)
+    assert get_task(created.task_id).quote == told
+    shown = CliRunner().invoke(app, ["show", str(created.task_id)], env={"COLUMNS": "200"}).stdout
+    assert "49.75 credits for 199 units of work" in shown
+    headers = {"Authorization": f"Bearer {owner.token}"}
+    answer = TestClient(create_app()).get(f"/v1/tasks/{created.task_id}", headers=headers).json()
+    assert answer["quote"] == {"low": "49.750000", "high": "49.750000", "units": 199}
     given["image_urls"] = images[:1]
     assert quote("wan_2_2_i2v", given, project_id=owner.project_id).low == Decimal("0.25")
 

@@ -116,6 +116,8 @@ def test_task_of_a_type_without_code_waits_and_keeps_nobody_when_workers_claim(o
     claimed = {task.id for _ in range(3) for task in queue.claim("gpu", "worker", types=KNOWN)}
     assert claimed == {mine.task_id, other.task_id}
     assert (get_task(unknown).status, get_task(unknown).attempt) == ("Pending", 0)
+    shown = CliRunner().invoke(app, ["show", str(unknown)], env={"COLUMNS": "200"}).stdout
+    assert "waits for a worker that has code for `new_task_type`" in shown
     assert leases.backlog("gpu", KNOWN) == 0
     found = findings()
     assert [state for text, state in found.items() if MISSING in text and "31 of its tasks wait" in text] == ["wrong"]
