@@ -215,7 +215,10 @@ tasks = Table(
     # Where Prefect shows it: the run that hosts an orchestrator, the task run that executed a leaf.
     Column("flow_run_id", UUID(as_uuid=True)),
     Column("task_run_id", UUID(as_uuid=True)),
+    # The run of a deployment that was asked for it: to cancel that run is to cancel the task.
+    Column("made_by_run_id", UUID(as_uuid=True)),
     _time("created_at", now=True),
+    _time("retried_at"),
     _time("started_at"),
     _time("claimed_at"),
     _time("finished_at"),
@@ -251,6 +254,17 @@ tasks = Table(
         postgresql_where=text("status <> 'Complete'"),
     ),
     Index("ix_tasks_shot", text(SHOT_OF_TASK), postgresql_where=text(f"{SHOT_OF_TASK} IS NOT NULL")),
+    # What somebody may cancel in Prefect; asked for every second.
+    Index(
+        "ix_tasks_live_runs",
+        "made_by_run_id",
+        "flow_run_id",
+        postgresql_where=text(
+            "status IN ('Pending', 'Processing') AND (flow_run_id IS NOT NULL OR made_by_run_id IS NOT NULL)"
+        ),
+    ),
+    Index("ix_tasks_shown_in_run", "flow_run_id", postgresql_where=text("flow_run_id IS NOT NULL")),
+    Index("ix_tasks_shown_ended", "finished_at", postgresql_where=text("flow_run_id IS NOT NULL")),
     Index("ix_tasks_batch", "batch_id", postgresql_where=text("batch_id IS NOT NULL")),
     # Rows are updated often while few; room on the page keeps those updates out of the indexes. Claims step over dead
     # rows: by default Postgres would clear them away when they are a fifth of all that were ever finished.

@@ -22,11 +22,13 @@ from pydantic import Field, SecretStr
 from flows import fleet, schedules
 from flows.names import typed_or
 from flows.requests import Step, request_flow
+from flows.runs import is_tried_again
 from flows.tokens import open_token
 from tasks_lib import batches, templates
 from tasks_lib.batches import BatchReport
 from tasks_lib.errors import TaskValidationError
 from tasks_lib.params.base import Id
+from tasks_lib.queue import leases
 
 SHOWN_REFUSALS = 200
 LATE = timedelta(minutes=1)
@@ -165,8 +167,13 @@ async def collect(
 
 @Step
 async def create(requests: list[dict[str, Any]], token: SecretStr) -> BatchReport:
-    """Store what is valid, and say what is not."""
-    return await asyncio.to_thread(batches.create_what_is_valid, requests, token=token)
+    """Store what is valid, and say what is not; a run that is tried again brings back what failed since."""
+    report = await asyncio.to_thread(
+        batches.create_what_is_valid, requests, token=token, made_by_run_id=UUID(flow_run.id)
+    )
+    if report.already_there and await is_tried_again():
+        await asyncio.to_thread(leases.retry_failed, report.already_there)
+    return report
 
 
 def as_markdown(report: BatchReport) -> str:

@@ -22,8 +22,9 @@ from prefect.states import Cancelled, Completed, Failed
 
 from flows import api, fleet, mending, report
 from flows.controls import follow_controls
-from flows.hosting import CANCELLED, Hosting
-from flows.runs import asked_to_cancel, asked_to_cancel_work, tag_this_task_run, this_task_run_id
+from flows.hosting import Hosting
+from flows.mending import CANCELLED
+from flows.runs import asked_to_cancel, asked_to_cancel_work, deleted_of, tag_this_task_run, this_task_run_id
 from tasks_lib.crashpoints import crashpoint
 from tasks_lib.errors import LeaseLostError, TaskError
 from tasks_lib.queue import ClaimedTask, Lease, Output, Progress, leases
@@ -35,7 +36,9 @@ from tasks_lib.types import registry
 
 logger = logging.getLogger(__name__)
 
-LOOK_SECONDS = 3
+LOOK_SECONDS = 1
+CONTROLS_SECONDS = 3
+LINK_SECONDS = 3
 FLEET_SECONDS = 15
 LINK_TRIES = 20
 RECENT = timedelta(minutes=10)
@@ -87,7 +90,7 @@ async def run_worker(
         ]
         try:
             # What is paused is not claimed from the start; but nobody waits for a Prefect that is away.
-            await asyncio.wait([asyncio.ensure_future(controls_read.wait())], timeout=LOOK_SECONDS)
+            await asyncio.wait([asyncio.ensure_future(controls_read.wait())], timeout=CONTROLS_SECONDS)
             reason = await worker.run()
         finally:
             for helper in helpers:
@@ -189,21 +192,24 @@ async def _link(task: ClaimedTask, task_run_id: UUID) -> None:
             if parent.flow_run_id is not None:
                 await report.link_to_parent(parent.name, parent.flow_run_id)
                 return
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(LINK_SECONDS)
 
     await _through_outages(link(), f"link {task.name}")
 
 
 async def _look_after(worker: Worker, hosting: Hosting, shown: dict[UUID, Lease]) -> None:
-    """Every few seconds: what did people cancel in the UI, and how far are the hosted tasks?"""
+    """Every second: what did people do in the UI, and how far are the hosted tasks?"""
     me = UUID(flow_run.id)
 
     async def look() -> None:
-        for run_id in await asked_to_cancel(hosting.client, [me, *hosting.hosted]):
-            if run_id == me:
-                worker.drain(CANCELLED)
-            elif hosted := hosting.hosted.get(run_id):
-                await asyncio.to_thread(leases.cancel_held, hosted.claimed.lease, CANCELLED)
+        if await asked_to_cancel(hosting.client, [me]):
+            worker.drain(CANCELLED)
+        if worker.host is not None:
+            await mending.follow_people(hosting.client)
+            for run_id in await deleted_of(hosting.client, list(hosting.hosted)):
+                # A deleted run is no cancelled one: the task goes on, and is shown in a new run.
+                if hosted := hosting.hosted.get(run_id):
+                    hosted.stop.set()
         executing = dict(shown)
         for run_id in await asked_to_cancel_work(hosting.client, list(executing)):
             await asyncio.to_thread(leases.cancel_held, executing[run_id], CANCELLED)
@@ -212,17 +218,17 @@ async def _look_after(worker: Worker, hosting: Hosting, shown: dict[UUID, Lease]
     while True:
         await asyncio.sleep(LOOK_SECONDS)
         await _through_outages(look(), "look at Prefect")
-        # A sub-flow that started meanwhile has put Prefect's own handler in the place of ours.
+        # A run that started meanwhile has put Prefect's own handler in the place of ours.
         hosting.on_sigterm()
 
 
 async def _follow_controls(worker: Worker, read: asyncio.Event) -> None:
     """Every few seconds: what did people pause or limit in Prefect? While it is away, the last answer holds."""
-    with api.client(timeout=LOOK_SECONDS) as client:
+    with api.client(timeout=CONTROLS_SECONDS) as client:
         while True:
             await _through_outages(follow_controls(client, worker, UUID(flow_run.id)), "read pauses and limits")
             read.set()
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(CONTROLS_SECONDS)
 
 
 async def _keep_fleet(client: PrefectClient) -> None:

@@ -15,8 +15,9 @@ from uuid import UUID
 import fsspec
 from pydantic import SecretStr
 
+from tasks_lib.auth import authenticate
 from tasks_lib.client import upload_media
-from tasks_lib.creation import MAX_BATCH, create_tasks, public_type
+from tasks_lib.creation import MAX_BATCH, public_type, store, validate
 from tasks_lib.errors import NotFoundError, Refusal, TaskError, TaskValidationError
 from tasks_lib.media import kinds
 from tasks_lib.media.download import download
@@ -43,9 +44,12 @@ class BatchReport:
         return numbers
 
 
-def create_all(requests: Sequence[Mapping[str, Any]], *, token: Token = None) -> BatchReport:
+def create_all(
+    requests: Sequence[Mapping[str, Any]], *, token: Token = None, made_by_run_id: UUID | None = None
+) -> BatchReport:
     """Create all rows of a batch in one transaction, or none and an error that names every refused row."""
-    answers = create_tasks(requests, token=token)
+    caller = authenticate(token)
+    answers = store(validate(requests), caller, made_by_run_id=made_by_run_id)
     return BatchReport(
         tuple(answer.task_id for answer in answers if answer.created),
         tuple(answer.task_id for answer in answers if not answer.created),
@@ -53,7 +57,9 @@ def create_all(requests: Sequence[Mapping[str, Any]], *, token: Token = None) ->
     )
 
 
-def create_what_is_valid(requests: Sequence[Mapping[str, Any]], *, token: Token = None) -> BatchReport:
+def create_what_is_valid(
+    requests: Sequence[Mapping[str, Any]], *, token: Token = None, made_by_run_id: UUID | None = None
+) -> BatchReport:
     """Create the rows of a batch that can be created, in one transaction, and report the others.
 
     Raises what concerns all rows: `AuthenticationError`, `RateLimitError`, `InsufficientCreditsError`.
@@ -62,7 +68,7 @@ def create_what_is_valid(requests: Sequence[Mapping[str, Any]], *, token: Token 
     refused: list[Refusal] = []
     while left:
         try:
-            report = create_all([request for _, request in left], token=token)
+            report = create_all([request for _, request in left], token=token, made_by_run_id=made_by_run_id)
         except TaskError as error:
             if not error.refusals:
                 raise

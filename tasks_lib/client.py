@@ -20,8 +20,7 @@ from tasks_lib.billing.cost import Quote
 from tasks_lib.errors import NotFoundError, TaskValidationError
 from tasks_lib.events import FINAL
 from tasks_lib.params.base import Text
-from tasks_lib.queue import leases, wakeup
-from tasks_lib.settings import get_settings
+from tasks_lib.queue import leases
 
 MAX_UPLOAD_BYTES = 2 << 30
 _SIMPLE: sa.ColumnClause[Any] = sa.literal_column("'simple'::regconfig")
@@ -198,11 +197,7 @@ def retry_task(task_id: Id, *, token: Token = None) -> list[UUID]:
     caller.require("tasks:create")
     limits.count_change(caller)
     task = _require(caller, task_id)
-    again: list[UUID] = database.scalar(
-        "retry_task", p_task_id=task.id, p_enforce_credits=get_settings().credits_enforced
-    )
-    wakeup.notify(["gpu", "api"])
-    return again
+    return leases.retry(task.id)
 
 
 def percent_of(parent_ids: list[UUID]) -> dict[UUID, float]:

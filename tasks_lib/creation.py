@@ -226,14 +226,21 @@ def quote(
     return Quote.of(row["price"])
 
 
-def store(valid: Sequence[ValidRequest], caller: Caller, *, claimable_after: float = 0) -> list[TaskCreated]:
+def store(
+    valid: Sequence[ValidRequest], caller: Caller, *, claimable_after: float = 0, made_by_run_id: UUID | None = None
+) -> list[TaskCreated]:
     """Authorise, prepare and insert validated requests for a caller, and wake the workers.
 
-    `claimable_after` keeps them from being claimed for so many seconds, except by their id.
+    `claimable_after` keeps them from being claimed for so many seconds, except by their id. `made_by_run_id` is the run
+    of a deployment that asks for them: to cancel it is to cancel them.
     """
     caller.require("tasks:create")
     limits.count_create(caller, len(valid))
-    common = {"run_after_seconds": claimable_after, "batch_id": str(uuid4()) if len(valid) > 1 else None}
+    common = {
+        "run_after_seconds": claimable_after,
+        "batch_id": str(uuid4()) if len(valid) > 1 else None,
+        "made_by_run_id": made_by_run_id and str(made_by_run_id),
+    }
     rows = [{**row, **common} for row in _rows(valid, caller)]
     answers = database.call("create_tasks", p_rows=json.dumps(rows), p_enforce_credits=get_settings().credits_enforced)
     woken = {answer["run_type"] for answer in answers if answer["created"]}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -19,7 +20,7 @@ from pydantic import Field
 from db import tables
 from tasks_lib import database
 from tasks_lib.arguments import Pool, checked
-from tasks_lib.errors import LeaseLostError, TaskError
+from tasks_lib.errors import ConflictError, LeaseLostError, TaskError
 from tasks_lib.masking import mask
 from tasks_lib.params.asked import Asked
 from tasks_lib.params.base import Name
@@ -259,6 +260,59 @@ def cancel(task_id: UUID, reason: str) -> list[UUID]:
     cancelled: list[UUID] = database.scalar("cancel_task", p_task_id=task_id, p_reason=reason)
     wakeup.notify([wakeup.CANCEL, wakeup.ENDED])
     return cancelled
+
+
+def cancel_of_run(flow_run_id: UUID, reason: str, seconds: float = 0) -> list[UUID]:
+    """Cancel what a run has made or shows, since it was cancelled `seconds` ago; answer what was cancelled."""
+    cancelled: list[UUID] = database.scalar(
+        "cancel_of_run", p_flow_run_id=flow_run_id, p_reason=reason, p_seconds=float(seconds)
+    )
+    if cancelled:
+        wakeup.notify([wakeup.CANCEL, wakeup.ENDED])
+    return cancelled
+
+
+class Retried(NamedTuple):
+    """A task whose run was asked to try again, as it is now; `at_work`: a host has had it for a while."""
+
+    task_id: UUID
+    status: str
+    error_message: str | None
+    at_work: bool
+
+
+def retry_of_run(flow_run_id: UUID) -> Retried | None:
+    """Bring back the task that a run shows, if it has ended without success; None if the run shows none.
+
+    Raises `ConflictError` and `InsufficientCreditsError`.
+    """
+    rows = database.call("retry_of_run", p_flow_run_id=flow_run_id, p_enforce_credits=get_settings().credits_enforced)
+    wakeup.notify(["gpu", "api"])
+    return Retried(**rows[0]) if rows else None
+
+
+def retry(task_id: UUID, after: float = 0) -> list[UUID]:
+    """Bring back a task that has ended without success; it is claimable after so many seconds, by its id at once.
+
+    Raises `ConflictError` and `InsufficientCreditsError`.
+    """
+    again: list[UUID] = database.scalar(
+        "retry_task", p_task_id=task_id, p_enforce_credits=get_settings().credits_enforced, p_after=float(after)
+    )
+    wakeup.notify(["gpu", "api"])
+    return again
+
+
+def retry_failed(task_ids: Sequence[UUID]) -> None:
+    """Bring back those tasks that have ended without success."""
+    t = tables.tasks
+    with database.transaction() as connection:
+        ended = connection.scalars(
+            sa.select(t.c.id).where(t.c.id.in_(task_ids), t.c.status.in_(("Failed", "Cancelled")))
+        ).all()
+    for task_id in ended:
+        with contextlib.suppress(ConflictError):
+            retry(task_id)
 
 
 def cancel_batch(batch_id: UUID, user_id: UUID | None, reason: str) -> list[UUID]:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
 
@@ -65,17 +64,13 @@ class Watcher:
 
     async def ended(self, task_id: UUID) -> Ended:
         """Wait until a task is Complete, Failed, Cancelled, or deleted (which counts as cancelled)."""
+        return await self._watch(task_id)
+
+    def _watch(self, task_id: UUID) -> asyncio.Future[Ended]:
         future: asyncio.Future[Ended] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(task_id, []).append(future)
         self._bell.ring(ENDED)
-        return await future
-
-    def forget(self, task_ids: Iterable[UUID]) -> None:
-        """Let go of whoever waits for these: as far as this process is concerned they have moved elsewhere."""
-        for task_id in task_ids:
-            for future in self._waiting.pop(task_id, []):
-                if not future.done():
-                    future.set_result(Ended(task_id, "Cancelled", "another worker goes on", None, None, None, None))
+        return future
 
     async def run(self) -> None:
         """Look at the watched rows after every wake-up, and every few seconds; until cancelled."""
@@ -94,6 +89,33 @@ class Watcher:
                     logger.exception("looking at the watched tasks failed in a way that nobody foresaw")
             # Many ends at once are seen together.
             await asyncio.sleep(MIN_INTERVAL_SECONDS)
+
+
+class Watch:
+    """What one host waits for. Once it is closed nobody waits by it any more, whoever comes later included."""
+
+    def __init__(self, watcher: Watcher) -> None:
+        self._watcher = watcher
+        self._waiting: dict[asyncio.Future[Ended], UUID] = {}
+        self._closed: Ended | None = None
+
+    async def ended(self, task_id: UUID) -> Ended:
+        """Wait until a task has ended, or this is closed."""
+        if self._closed is not None:
+            return replace(self._closed, task_id=task_id)
+        future = self._watcher._watch(task_id)
+        self._waiting[future] = task_id
+        try:
+            return await future
+        finally:
+            self._waiting.pop(future, None)
+
+    def close(self, reason: str) -> None:
+        """Let go of whoever waits: as far as this host is concerned the tasks have moved elsewhere."""
+        self._closed = Ended(UUID(int=0), "Cancelled", reason, None, None, None, None)
+        for future, task_id in self._waiting.items():
+            if not future.done():
+                future.set_result(replace(self._closed, task_id=task_id))
 
 
 def _ended(task_ids: list[UUID]) -> list[Ended]:

@@ -16,7 +16,7 @@ DECLARE
         'create_project', 'set_project', 'create_shot', 'set_shot'];
     v_for_worker CONSTANT text[] := ARRAY[
         'claim_tasks', 'heartbeat', 'report_progress', 'complete_task', 'fail_task', 'return_task', 'plant_children',
-        'cancel_held',
+        'cancel_held', 'cancel_of_run', 'retry_of_run',
         'begin_provider_job', 'end_provider_job', 'pause_provider', 'provider_wait', 'unwanted_provider_jobs'];
     v_function record;
     v_table text;
@@ -66,7 +66,8 @@ BEGIN
     EXECUTE format('GRANT SELECT ON %1$I.task_types, %1$I.task_dependencies TO unitask_worker', v_home);
     EXECUTE format('GRANT SELECT (task_id, percent) ON %I.task_progress TO unitask_worker', v_home);
     EXECUTE format('GRANT SELECT (id, task_type, run_type, status, deps_pending, lease_id, worker_id, parent_task_id,
-        child_key, created_at, finished_at, error_message, output_location, result, flow_run_id, task_run_id),
+        child_key, created_at, finished_at, error_message, output_location, result, flow_run_id, task_run_id,
+        made_by_run_id),
         UPDATE (flow_run_id, task_run_id) ON %I.tasks TO unitask_worker', v_home);
 
     EXECUTE format('GRANT SELECT ON %1$I.projects, %1$I.shots, %1$I.task_types, %1$I.tasks, %1$I.task_dependencies,

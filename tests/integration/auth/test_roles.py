@@ -42,6 +42,8 @@ WORK = {
     "return_task",
     "plant_children",
     "cancel_held",
+    "cancel_of_run",
+    "retry_of_run",
     "begin_provider_job",
     "end_provider_job",
     "pause_provider",

@@ -3,7 +3,7 @@
 -- p_rows is a JSON array; a row has task_type, project_id, params and may have run_type (another pool than its type's),
 -- asked (see params/asked.py), priority, model, placement,
 -- parent_task_id, child_key, batch_id, idempotency_key, request_hash, price (see billing/cost.py; it holds its `high`,
--- or `hold` if that is given), run_after_seconds,
+-- or `hold` if that is given), run_after_seconds, made_by_run_id,
 -- references: [{field, kind, id}], which are checked and not stored, and
 -- depends_on: [{task_id | index (an earlier row), policy}]. Answers one row for each, in order; `created` is false
 -- where the same idempotency key, or the same child of a parent, was there already.
@@ -37,10 +37,10 @@ BEGIN
     inserted AS (
         INSERT INTO tasks (id, project_id, user_id, task_type, run_type, hosted, params, asked, priority, model, placement,
                            parent_task_id, child_key, batch_id, idempotency_key, request_hash, price, max_attempts,
-                           run_after, created_at)
+                           run_after, made_by_run_id, created_at)
         SELECT id, project_id, user_id, task_type, pool, hosted, params, asked, priority, model, placement,
                parent_task_id, child_key, batch_id, idempotency_key, request_hash, price, max_attempts,
-               now() + make_interval(secs => run_after_seconds),
+               now() + make_interval(secs => run_after_seconds), made_by_run_id,
                -- The claim goes by created_at: a microsecond each keeps the batch in its order.
                now() + index * interval '1 microsecond'
         FROM input ORDER BY index

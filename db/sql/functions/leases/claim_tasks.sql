@@ -104,7 +104,8 @@ BEGIN
 
     RETURN QUERY
         SELECT t.id, t.task_type, t.project_id, t.run_type, t.params, t.asked, t.placement, t.model, t.parent_task_id, t.child_key,
-               t.lease_id, t.attempt, t.max_attempts, coalesce(y.deadline_seconds, 3600), t.flow_run_id,
+               t.lease_id, t.attempt, t.max_attempts, coalesce(y.deadline_seconds, 3600),
+               coalesce(t.flow_run_id, t.made_by_run_id),
                (SELECT coalesce(jsonb_object_agg(coalesce(s.child_key, s.id::text), jsonb_build_object(
                     'task_id', s.id, 'output_location', s.output_location, 'result', s.result)), '{}')
                 FROM task_dependencies d JOIN tasks s ON s.id = d.depends_on WHERE d.task_id = t.id)

@@ -1,6 +1,9 @@
 -- Bring a failed or cancelled task back to Pending with its attempts restored: with the parents above it, with what
--- below it did not complete, and with the siblings that failed only because of it.
-CREATE FUNCTION unitask.retry_task(p_task_id uuid, p_enforce_credits boolean DEFAULT false) RETURNS uuid[]
+-- below it did not complete, and with the siblings that failed only because of it. The task itself is claimable
+-- in p_after seconds, by its id at once.
+CREATE FUNCTION unitask.retry_task(
+    p_task_id uuid, p_enforce_credits boolean DEFAULT false, p_after double precision DEFAULT 0
+) RETURNS uuid[]
 LANGUAGE plpgsql AS $$
 DECLARE
     v_again uuid[];
@@ -53,7 +56,8 @@ BEGIN
 
     PERFORM set_config('unitask.retrying', 'on', true);
     UPDATE tasks
-    SET status = 'Pending', attempt = 0, retries = retries + 1, run_after = clock_timestamp(), finished_at = NULL,
+    SET status = 'Pending', attempt = 0, retries = retries + 1, retried_at = clock_timestamp(), finished_at = NULL,
+        run_after = clock_timestamp() + make_interval(secs => CASE WHEN id = p_task_id THEN p_after ELSE 0 END),
         error_kind = NULL, error_message = NULL
     WHERE id = ANY (v_again);
     PERFORM set_config('unitask.retrying', '', true);
