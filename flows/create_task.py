@@ -6,15 +6,13 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
-from uuid import UUID
 
 from prefect.client.schemas.objects import State
-from prefect.runtime import flow_run
 
 from flows import fleet
 from flows.names import typed_or
 from flows.requests import Step, completed, request_flow
-from flows.runs import is_tried_again
+from flows.runs import is_tried_again, this_flow_run_id
 from flows.tokens import open_token
 from tasks_lib.auth import Caller, authenticate
 from tasks_lib.creation import TaskCreated, TaskRequest, ValidRequest, store, validate
@@ -71,8 +69,8 @@ async def authorise(valid: ValidRequest, token_block: str, sealed_token: str | N
 @Step
 async def insert(valid: ValidRequest, caller: Caller, claimable_after: float = 0) -> TaskCreated:
     """Store the task, if the caller may, and notify the workers that live; a run that comes again goes on with it."""
-    run_id = UUID(flow_run.id)
-    if valid.request.idempotency_key is None:
+    run_id = this_flow_run_id()
+    if run_id and valid.request.idempotency_key is None:
         # Whatever became of the first attempt, and if two come at once: one run, one task.
         key = {"idempotency_key": f"run:{run_id}"}
         valid = replace(valid, request=valid.request.model_copy(update=key))

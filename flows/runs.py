@@ -110,6 +110,11 @@ async def start_again_later(client: PrefectClient, flow_run_id: UUID, seconds: f
     await client.set_flow_run_state(flow_run_id, state, force=True)
 
 
+def this_flow_run_id() -> UUID | None:
+    """The id of the flow run that this is called in, if it is called in one."""
+    return UUID(flow_run.id) if flow_run.id else None
+
+
 async def is_tried_again() -> bool:
     """Whether somebody asked the run that this is called in to go on although it had ended."""
     if flow_run.run_count < 2:

@@ -22,7 +22,7 @@ from pydantic import Field, SecretStr
 from flows import fleet, schedules
 from flows.names import typed_or
 from flows.requests import Step, request_flow
-from flows.runs import is_tried_again
+from flows.runs import is_tried_again, this_flow_run_id
 from flows.tokens import open_token
 from tasks_lib import batches, templates
 from tasks_lib.batches import BatchReport
@@ -169,7 +169,7 @@ async def collect(
 async def create(requests: list[dict[str, Any]], token: SecretStr) -> BatchReport:
     """Store what is valid, and say what is not; a run that is tried again brings back what failed since."""
     report = await asyncio.to_thread(
-        batches.create_what_is_valid, requests, token=token, made_by_run_id=UUID(flow_run.id)
+        batches.create_what_is_valid, requests, token=token, made_by_run_id=this_flow_run_id()
     )
     if report.already_there and await is_tried_again():
         await asyncio.to_thread(leases.retry_failed, report.already_there)
