@@ -9,6 +9,7 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache, wraps
 from typing import Any, ParamSpec, TypeVar
 
@@ -25,6 +26,7 @@ logger = logging.getLogger(__name__)
 
 DATABASE_NAME = "unitask"
 DEADLOCK = "40P01"
+CANCELLED = "57014"
 DEADLOCK_RETRIES = 5
 OUTAGE_RETRY_SECONDS = 1.0
 # Classes of SQLSTATE: connection, rollback, resources, locks, operator intervention, system.
@@ -71,7 +73,32 @@ def get_engine() -> Engine:
 def transaction() -> Iterator[Connection]:
     """One transaction: committed at the end of the block, rolled back by any exception, which becomes one of ours."""
     with translated(), get_engine().begin() as connection:
+        if (end := _end.get()) is not None:
+            _bound(connection, end - time.monotonic())
         yield connection
+
+
+_end: ContextVar[float | None] = ContextVar("end", default=None)
+
+
+@contextmanager
+def time_limit(seconds: float) -> Iterator[None]:
+    """Let all statements of the block, in this thread or task, end within so many seconds in all.
+
+    What takes longer is ended by Postgres, and raises `DatabaseError`.
+    """
+    before = _end.set(time.monotonic() + seconds)
+    try:
+        yield
+    finally:
+        _end.reset(before)
+
+
+def _bound(connection: Connection, seconds: float) -> None:
+    if seconds <= 0:
+        raise errors.DatabaseError("the time that was given for this is over", CANCELLED)
+    # As a setting of the transaction, it ends with it.
+    connection.execute(sa.select(sa.func.set_config("statement_timeout", f"{seconds * 1000:.0f}ms", True)))
 
 
 @contextmanager

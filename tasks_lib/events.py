@@ -6,6 +6,7 @@ Every move of a task, and its progress now and then, is a row of `task_events` i
 from __future__ import annotations
 
 import time
+from collections.abc import Set
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -21,17 +22,16 @@ FINAL = frozenset({"Complete", "Failed", "Cancelled"})
 PAGE = 1_000
 SETTLING_SECONDS = 0.02
 
-# Every transaction that is numbered below this had ended when the statement began.
-_OLDEST_OPEN: sa.Label[int] = sa.literal_column(
-    "(SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint)", sa.BigInteger
-).label("oldest_open")
-
-# Every transaction that had a number when the statement began has a lower one. The snapshot's xmax is no such bound, it
-# follows the last that ended; `age` counts on to the counter itself, as long as this transaction has no number.
-_NEXT_TRANSACTION: sa.Label[int] = sa.literal_column(
-    "(SELECT pg_snapshot_xmax(s)::text::bigint + age(pg_snapshot_xmax(s)::xid) FROM pg_current_snapshot() s)",
-    sa.BigInteger,
-).label("next_transaction")
+# Whoever writes an event takes this lock on the table before the event gets its id, and keeps it until what it wrote
+# can be seen. So the transactions to wait for are these and no others: whatever else is open on the server, in this
+# database or another, writes no event. A login that may only read cannot take the lock.
+_WRITERS = sa.text(
+    """
+    SELECT virtualtransaction FROM pg_locks
+    WHERE locktype = 'relation' AND mode = 'RowExclusiveLock' AND granted AND relation = 'task_events'::regclass
+      AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+    """
+)
 
 
 @dataclass(frozen=True)
@@ -69,32 +69,59 @@ class ProjectReader:
     """Reads the events of a project from one on, by id; 0 is before all that are kept.
 
     Transactions commit in another order than they took their ids. So what becomes visible stands back until every
-    transaction has ended that was open when it was first seen: no lower id can come after that. What is settled is the
-    same for every reader, and an id is all that must be kept to resume.
+    transaction has ended that was writing events after it was first seen: no lower id can come after that. What is
+    settled is the same for every reader, and an id is all that must be kept to resume.
     """
 
     def __init__(self, project_id: UUID, after: int = 0) -> None:
         self.after = after
-        self._project_id = project_id
-        # Events up to an id wait for the transactions that are numbered below another.
+        self._is_of_project = tables.task_events.c.project_id == project_id
+        # Events up to an id wait for these transactions.
         self._until = 0
-        self._barrier = 0
+        self._writers: Set[str] = frozenset()
 
     def read(self) -> Page:
         """The next events that are settled."""
+        e = tables.task_events
+        next_page = sa.select(e.c.id).where(self._is_of_project, e.c.id > self.after).order_by(e.c.id).limit(PAGE)
         with database.transaction() as connection:
-            rows = connection.execute(_events(tables.task_events.c.project_id == self._project_id, self.after)).all()
-        if not rows:
-            return Page([])
-        first, settled = rows[0], rows
-        if first.oldest_open < first.next_transaction:
-            settled = []
-            if first.oldest_open >= self._barrier:
-                settled = [row for row in rows if row.id <= self._until]
-                self._until, self._barrier = rows[-1].id, first.next_transaction
-        events = [_event(row) for row in settled]
+            newest = connection.scalar(sa.select(sa.func.max(next_page.subquery().c.id)))
+            if newest is None:
+                return Page([])
+            settled = self._settle(newest, _writers(connection))
+            # Read after the writers were: what one of them wrote that has ended by now is here.
+            rows = connection.execute(_events(self._is_of_project, self.after, settled)).all()
+        events = [_event(row) for row in rows]
         self.after = events[-1].id if events else self.after
-        return Page(events, more=len(events) == PAGE, unsettled=len(events) < len(rows))
+        return Page(events, more=len(events) == PAGE, unsettled=self.after < newest)
+
+    def _settle(self, newest: int, writers: Set[str]) -> int:
+        """Up to which id all is settled."""
+        if self._writers & writers:
+            self._writers &= writers
+            return self.after
+        settled, self._until, self._writers = self._until, newest, writers
+        return settled if writers else newest
+
+
+class Beginning:
+    """Where to resume to see what happens in a project from now on, once that is settled."""
+
+    def __init__(self, project_id: UUID) -> None:
+        e = tables.task_events
+        with database.transaction() as connection:
+            newest = connection.scalar(
+                sa.select(sa.func.coalesce(sa.func.max(e.c.id), 0)).where(e.c.project_id == project_id)
+            )
+            self._writers = _writers(connection)
+        self._newest = int(newest or 0)
+
+    def read(self) -> int | None:
+        """The id; None while a transaction that was writing events at the beginning is open."""
+        if self._writers:
+            with database.transaction() as connection:
+                self._writers &= _writers(connection)
+        return None if self._writers else self._newest
 
 
 class TaskReader:
@@ -119,31 +146,22 @@ class TaskReader:
 
 
 def newest_settled_id(project_id: UUID) -> int:
-    """Where to resume to see what happens from now on; waits for the transactions that are open now."""
-    e = tables.task_events
-    newest = sa.select(sa.func.coalesce(sa.func.max(e.c.id), 0)).where(e.c.project_id == project_id).scalar_subquery()
-    barrier = None
-    while True:
-        with database.transaction() as connection:
-            found = connection.execute(sa.select(newest.label("id"), _OLDEST_OPEN, _NEXT_TRANSACTION)).one()
-        barrier = barrier or found
-        if found.oldest_open >= barrier.next_transaction:
-            return int(barrier.id)
+    """Where to resume to see what happens from now on; waits for the transactions that are writing events now."""
+    beginning = Beginning(project_id)
+    while (found := beginning.read()) is None:
         time.sleep(SETTLING_SECONDS)
+    return found
 
 
-def _events(whose: sa.ColumnElement[bool], after: int) -> sa.Select[Any]:
+def _writers(connection: sa.Connection) -> frozenset[str]:
+    return frozenset(connection.scalars(_WRITERS))
+
+
+def _events(whose: sa.ColumnElement[bool], after: int, until: int | None = None) -> sa.Select[Any]:
     e = tables.task_events
-    return (
-        sa.select(
-            *(e.c[name] for name in ("id", "project_id", "task_id", "kind", "data", "created_at")),
-            _OLDEST_OPEN,
-            _NEXT_TRANSACTION,
-        )
-        .where(whose, e.c.id > after)
-        .order_by(e.c.id)
-        .limit(PAGE)
-    )
+    columns = (e.c[name] for name in ("id", "project_id", "task_id", "kind", "data", "created_at"))
+    statement = sa.select(*columns).where(whose, e.c.id > after).order_by(e.c.id).limit(PAGE)
+    return statement if until is None else statement.where(e.c.id <= until)
 
 
 def _event(row: sa.Row[Any]) -> Event:

@@ -8,28 +8,37 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import logging
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import ParamSpec, TypeVar
 from uuid import UUID
 
 from tasks_lib.arguments import EventId, Id, Seconds, Token, checked
 from tasks_lib.auth import authenticate, require_project
 from tasks_lib.client import Task, get_task, to_id
-from tasks_lib.database import is_outage
+from tasks_lib.database import is_outage, time_limit
 from tasks_lib.errors import DatabaseError
-from tasks_lib.events import Event, Page, ProjectReader, TaskReader, newest_settled_id
+from tasks_lib.events import Beginning, Event, Page, ProjectReader, TaskReader, newest_settled_id
 from tasks_lib.queue.listening import LISTENER
 
 logger = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 POLL_SECONDS = 1.0
 UNSETTLED_SECONDS = 0.02
 # Many wake-ups together are one look.
 REST_SECONDS = 0.03
 # A token that was revoked, or has expired, ends its watches.
-TRUST_SECONDS = 30.0
+TRUST_SECONDS = 1.0
+LOOK_SECONDS = 10.0
+# All watches of an event loop look by these threads: a database that is slow then holds up watches and nothing else.
+LOOKERS = ThreadPoolExecutor(3, "watch")
 
 
 @checked
@@ -48,7 +57,8 @@ async def watch_project_async(
     project_id: Id, *, after: EventId | None = None, token: Token = None
 ) -> AsyncIterator[Event]:
     """As `watch_project`, in an event loop, where `asyncio.timeout` bounds it."""
-    async for event in _follow_async(await asyncio.to_thread(_of_project, project_id, after, None, token)):
+    start = await last_event_id_async(project_id, token=token) if after is None else after
+    async for event in _follow_async(await _in_turn(_of_project, project_id, start, None, token)):
         yield event
 
 
@@ -66,7 +76,7 @@ def watch_task(
 @checked
 async def watch_task_async(task_id: Id, *, after: EventId = 0, token: Token = None) -> AsyncIterator[Event]:
     """As `watch_task`, in an event loop, where `asyncio.timeout` bounds it."""
-    async for event in _follow_async(await asyncio.to_thread(_of_task, task_id, after, None, token)):
+    async for event in _follow_async(await _in_turn(_of_task, task_id, after, None, token)):
         yield event
 
 
@@ -83,6 +93,18 @@ def last_event_id(project_id: Id, *, token: Token = None) -> int:
     """Where to resume to see what happens in a project from now on."""
     _check(project_id, token)
     return newest_settled_id(to_id(project_id))
+
+
+@checked
+async def last_event_id_async(project_id: Id, *, token: Token = None) -> int:
+    """As `last_event_id`, in an event loop, where `asyncio.timeout` bounds it."""
+    await _in_turn(_check, project_id, token)
+    beginning = await _in_turn(Beginning, to_id(project_id))
+    pause = UNSETTLED_SECONDS
+    while (found := await _in_turn(beginning.read)) is None:
+        await asyncio.sleep(pause)
+        pause = min(2 * pause, POLL_SECONDS)
+    return found
 
 
 class _Place:
@@ -147,7 +169,7 @@ async def _follow_async(place: _Place) -> AsyncIterator[Event]:
     with LISTENER.heard(lambda _: loop.call_soon_threadsafe(rung.set)):
         while True:
             rung.clear()
-            for event in await asyncio.to_thread(place.look):
+            for event in await _in_turn(place.look):
                 yield event
             if place.ended:
                 return
@@ -155,6 +177,16 @@ async def _follow_async(place: _Place) -> AsyncIterator[Event]:
                 async with asyncio.timeout(place.pause):
                     await rung.wait()
             await asyncio.sleep(REST_SECONDS)
+
+
+async def _in_turn(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Call in one of the few threads that look for all watches; what is called must not wait for others."""
+
+    def limited() -> T:
+        with time_limit(LOOK_SECONDS):
+            return call(*args, **kwargs)
+
+    return await asyncio.get_running_loop().run_in_executor(LOOKERS, contextvars.copy_context().run, limited)
 
 
 def _of_project(project_id: UUID | str, after: int | None, timeout: float | None, token: Token) -> _Place:

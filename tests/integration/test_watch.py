@@ -103,15 +103,35 @@ def test_event_waits_when_an_open_transaction_has_a_lower_id_whichever_is_older(
     assert [event.id for event in reader.read().events] == stored_ids(owner)
 
 
-def test_events_are_told_when_others_keep_opening_transactions(owner: Owner) -> None:
-    reader = ProjectReader(owner.project_id)
+def test_events_are_told_when_others_keep_writing(owner: Owner) -> None:
+    reader, other = ProjectReader(owner.project_id), make_owner("somebody else")
     first, second = open_transaction(), open_transaction()
-    with first:
+    with first as connection:
+        create_in(connection, other)
         make_tasks(owner)
         assert reader.read().events == []
-        second.__enter__()
+        create_in(second.__enter__(), other)
     assert len(reader.read().events) == 1, "nobody who came later is waited for"
     second.__exit__(None, None, None)
+
+
+def test_events_are_told_when_only_transactions_that_write_none_are_open(owner: Owner) -> None:
+    elsewhere = sa.create_engine(sa.make_url(database.database_url()).set(database="postgres"))
+    with elsewhere.connect() as other_database, open_transaction() as connection:
+        other_database.execute(sa.text("SELECT pg_current_xact_id()"))
+        connection.execute(sa.update(tables.users).values(name="another"))
+        connection.execute(sa.select(tables.task_events.c.id)).all()
+        start = last_event_id(owner.project_id)
+        make_tasks(owner)
+        assert len(ProjectReader(owner.project_id, start).read().events) == 1
+    elsewhere.dispose()
+
+
+def test_reader_cannot_hold_events_back_when_it_may_only_read(owner: Owner) -> None:
+    with open_transaction() as connection:
+        connection.execute(sa.text("SET LOCAL ROLE unitask_reader"))
+        with pytest.raises(sa.exc.ProgrammingError, match="permission denied"):
+            connection.execute(sa.text("LOCK TABLE task_events IN ROW EXCLUSIVE MODE"))
 
 
 def test_beginning_waits_when_a_transaction_is_open(owner: Owner) -> None:

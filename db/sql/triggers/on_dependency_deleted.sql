@@ -17,8 +17,8 @@ BEGIN
             SET status = 'Failed', finished_at = clock_timestamp(), error_kind = 'dependency',
                 error_message = format('the task %s that it waited for was deleted', left(v_edge.depends_on::text, 8))
             WHERE id = v_edge.id AND status = 'Pending';
-            PERFORM unitask.settle_credits(v_edge.id, NULL);
-            PERFORM unitask.settle_dependants(v_edge.id);
+            PERFORM unitask.settle_credits(ARRAY[v_edge.id], NULL);
+            PERFORM unitask.settle_dependants(ARRAY[v_edge.id]);
         END IF;
     END LOOP;
     RETURN NULL;
@@ -38,7 +38,7 @@ BEGIN
     LOOP
         PERFORM unitask.lock_family(v_parent);
         IF unitask.settle_parent(v_parent) THEN
-            PERFORM unitask.settle_dependants(v_parent);
+            PERFORM unitask.settle_dependants(ARRAY[v_parent]);
         END IF;
     END LOOP;
     RETURN NULL;

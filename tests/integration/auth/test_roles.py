@@ -76,7 +76,7 @@ def test_role_changes_nothing_directly_when_it_is_not_the_owner(owner: Owner, ro
             assert not allowed(connection, f"UPDATE {name} SET {column} = {column}"), name
             assert not allowed(connection, f"INSERT INTO {name} DEFAULT VALUES"), name
         assert not allowed(connection, "UPDATE task_types SET unit_cost = 0, base_cost_per_second = 0")
-        assert not allowed(connection, "SELECT unitask.settle_dependants(gen_random_uuid())")
+        assert not allowed(connection, "SELECT unitask.settle_dependants(ARRAY[gen_random_uuid()])")
         assert not allowed(connection, "SELECT unitask.add_reader(gen_random_uuid())")
         assert not allowed(connection, "CREATE TABLE mine (id integer)")
         assert not allowed(connection, "SET ROLE unitask_owner")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import jwt
 import pytest
@@ -11,9 +14,10 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from pydantic import ValidationError
 
-from tasks_lib.auth import jwts
+from tasks_lib.auth import jwts, key_sets
 from tasks_lib.errors import AuthenticationError
 from tasks_lib.settings import Settings, get_settings
+from tests.races.sessions import wait_until
 from tests.unit.auth.signing import RSA, SECRET, USER, LoginService, claims, forged, login_service, public, shared
 
 PEM = RSA.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
@@ -116,19 +120,19 @@ def test_nobody_is_let_in_when_the_keys_cannot_be_had(service: LoginService) -> 
 
 def test_new_key_is_found_when_keys_rotate(service: LoginService, monkeypatch: pytest.MonkeyPatch) -> None:
     all_keys, service.keys = service.keys, []
-    keys = jwts.KeySet(service.url)
+    keys = key_sets.KeySet(service.url)
     with pytest.raises(AuthenticationError):
         keys.find("RS256")
     service.keys = all_keys
     with pytest.raises(AuthenticationError):  # within the bound nobody is asked again
         keys.find("RS256")
-    monkeypatch.setattr(jwts, "REFETCH_SECONDS", 0)
+    monkeypatch.setattr(key_sets, "REFETCH_SECONDS", 0)
     assert keys.find("RS256").key_id == "RS256"
     assert service.asked == 2
 
 
 def test_login_service_is_asked_once_when_many_unknown_keys_are_named(service: LoginService) -> None:
-    keys = jwts.KeySet(service.url)
+    keys = key_sets.KeySet(service.url)
     for i in range(50):
         with pytest.raises(AuthenticationError):
             keys.find(f"unknown {i}")
@@ -139,16 +143,38 @@ def test_login_service_is_asked_once_when_many_unknown_keys_are_named(service: L
 def test_known_keys_serve_on_and_end_when_the_login_service_is_away(
     service: LoginService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    keys = jwts.KeySet(service.url)
+    keys = key_sets.KeySet(service.url)
     keys.find("RS256")
     service.keys = None
-    monkeypatch.setattr(jwts, "FRESH_SECONDS", -1)
-    monkeypatch.setattr(jwts, "REFETCH_SECONDS", -1)
+    monkeypatch.setattr(key_sets, "FRESH_SECONDS", -1)
+    monkeypatch.setattr(key_sets, "REFETCH_SECONDS", -1)
     assert keys.find("RS256").key_id == "RS256"
-    assert service.asked == 2
-    monkeypatch.setattr(jwts, "STALE_SECONDS", -1)
+    wait_until(lambda: service.asked == 2)
+    monkeypatch.setattr(key_sets, "STALE_SECONDS", -1)
     with pytest.raises(AuthenticationError):
         keys.find("RS256")
+
+
+def test_known_keys_are_found_at_once_and_others_in_time_when_the_login_service_hangs(
+    service: LoginService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = key_sets.KeySet(service.url)
+    keys.find("RS256")
+    monkeypatch.setattr(key_sets, "REFETCH_SECONDS", -1)
+    monkeypatch.setattr(key_sets, "FETCH_SECONDS", 1.0)
+
+    def find(kid: str) -> float:
+        began = time.monotonic()
+        with contextlib.suppress(AuthenticationError):
+            keys.find(kid)
+        return time.monotonic() - began
+
+    with socket.create_server(("127.0.0.1", 0), backlog=100) as silent, ThreadPoolExecutor(20) as pool:
+        keys.url = f"http://127.0.0.1:{silent.getsockname()[1]}/jwks"
+        unknown = [pool.submit(find, f"unknown {i}") for i in range(20)]
+        known = [find("RS256") for _ in range(50)]
+        assert max(known) < 0.5
+        assert max(one.result() for one in unknown) < 3, "all wait for one fetch, and not each for one of its own"
 
 
 @pytest.mark.parametrize(("name", "value"), [("SECRET", "short"), ("JWKS_URL", "http://login.example/jwks")])

@@ -3,7 +3,6 @@ CREATE FUNCTION unitask.add_edges(p_rows jsonb, p_ids uuid[], p_new boolean[]) R
 LANGUAGE plpgsql AS $$
 DECLARE
     v_edges jsonb;
-    v_failed uuid;
     v_missing uuid;
 BEGIN
     SELECT jsonb_agg(jsonb_build_object(
@@ -43,10 +42,7 @@ BEGIN
           WHERE task_id = ANY (p_ids) AND NOT settled GROUP BY task_id) e
     WHERE t.id = e.task_id AND t.deps_pending <> e.pending;
 
-    FOR v_failed IN
+    PERFORM unitask.settle_dependants(ARRAY(
         SELECT DISTINCT d.depends_on FROM task_dependencies d JOIN tasks t ON t.id = d.depends_on
-        WHERE d.task_id = ANY (p_ids) AND NOT d.settled AND t.status IN ('Failed', 'Cancelled')
-    LOOP
-        PERFORM unitask.settle_dependants(v_failed);
-    END LOOP;
+        WHERE d.task_id = ANY (p_ids) AND NOT d.settled AND t.status IN ('Failed', 'Cancelled')));
 END $$;

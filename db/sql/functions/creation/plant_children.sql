@@ -8,7 +8,7 @@ DECLARE
     v_parent tasks := unitask.require_lease(p_task_id, p_lease_id);
     v_place CONSTANT jsonb := jsonb_build_object('project_id', v_parent.project_id, 'parent_task_id', v_parent.id);
 BEGIN
-    PERFORM unitask.settle_credits(p_task_id, NULL);
+    PERFORM unitask.settle_credits(ARRAY[p_task_id], NULL);
     RETURN QUERY SELECT * FROM unitask.create_tasks((
         SELECT jsonb_agg(r.value || v_place || jsonb_strip_nulls(jsonb_build_object(
             'price', v_parent.price -> 'children' -> (r.value ->> 'child_key'))) ORDER BY r.ordinality)

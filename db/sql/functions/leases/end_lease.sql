@@ -23,6 +23,6 @@ BEGIN
     SET status = 'Failed', leased_until = NULL, finished_at = clock_timestamp(),
         error_kind = p_error_kind, error_message = p_error_message
     WHERE id = p_task.id;
-    PERFORM unitask.settle_credits(p_task.id, NULL);
-    RETURN unitask.settle_dependants(p_task.id);
+    PERFORM unitask.settle_credits(ARRAY[p_task.id], NULL);
+    RETURN unitask.settle_dependants(ARRAY[p_task.id]);
 END $$;

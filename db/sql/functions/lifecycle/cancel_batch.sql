@@ -6,21 +6,15 @@ RETURNS uuid[]
 LANGUAGE plpgsql AS $$
 DECLARE
     v_batch uuid := coalesce((SELECT batch_id FROM tasks WHERE id = p_id), p_id);
-    v_cancelled uuid[] := '{}';
-    v_id uuid;
 BEGIN
     PERFORM FROM tasks WHERE (batch_id = v_batch OR id = p_id) AND (p_user_id IS NULL OR user_id = p_user_id);
     IF NOT FOUND THEN
         RAISE EXCEPTION 'there is no batch %', p_id USING ERRCODE = 'UT002';
     END IF;
-    FOR v_id IN
+    RETURN unitask.cancel_trees(ARRAY(
         SELECT id FROM tasks
         WHERE (batch_id = v_batch OR id = p_id) AND (p_user_id IS NULL OR user_id = p_user_id)
           AND status IN ('Pending', 'Processing')
         -- The last first: who waits for another is then cancelled itself, and does not fail for it.
-        ORDER BY created_at DESC, id LIMIT p_limit
-    LOOP
-        v_cancelled := v_cancelled || unitask.cancel_task(v_id, p_reason);
-    END LOOP;
-    RETURN v_cancelled;
+        ORDER BY created_at DESC, id LIMIT p_limit), p_reason);
 END $$;

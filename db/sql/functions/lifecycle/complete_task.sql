@@ -21,6 +21,6 @@ BEGIN
         result = p_result, cost = v_cost, error_kind = NULL, error_message = NULL
     WHERE id = p_task_id;
     PERFORM unitask.place_output(v_task, p_output_location, p_result);
-    PERFORM unitask.settle_credits(p_task_id, v_cost);
-    RETURN unitask.settle_dependants(p_task_id);
+    PERFORM unitask.settle_credits(ARRAY[p_task_id], v_cost);
+    RETURN unitask.settle_dependants(ARRAY[p_task_id]);
 END $$;

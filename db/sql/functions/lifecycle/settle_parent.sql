@@ -34,6 +34,6 @@ BEGIN
         result = CASE WHEN v_cause.id IS NULL THEN v_last.result END,
         cost = (SELECT sum(cost) FROM tasks WHERE parent_task_id = p_task_id)
     WHERE id = p_task_id;
-    PERFORM unitask.settle_credits(p_task_id, NULL);
+    PERFORM unitask.settle_credits(ARRAY[p_task_id], NULL);
     RETURN true;
 END $$;

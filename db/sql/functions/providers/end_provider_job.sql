@@ -15,6 +15,6 @@ BEGIN
         seconds = coalesce(seconds, p_seconds), cost = coalesce(cost, p_cost::numeric)
     WHERE id = p_id
     RETURNING * INTO v_job;
-    PERFORM unitask.settle_credits(t.id, NULL, v_job.life) FROM tasks t
+    PERFORM unitask.settle_credits(ARRAY[t.id], NULL, v_job.life) FROM tasks t
     WHERE t.id = v_job.task_id AND (t.retries > v_job.life OR t.status IN ('Failed', 'Cancelled'));
 END $$;

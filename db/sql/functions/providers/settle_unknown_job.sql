@@ -16,6 +16,6 @@ BEGIN
     IF v_jobs = 0 THEN
         RAISE EXCEPTION 'task % has ended with no job whose outcome is unknown', p_task_id USING ERRCODE = 'UT003';
     END IF;
-    PERFORM unitask.settle_credits(p_task_id, CASE WHEN p_paid THEN coalesce(unitask.cost_of(v_task), 0) END);
+    PERFORM unitask.settle_credits(ARRAY[p_task_id], CASE WHEN p_paid THEN coalesce(unitask.cost_of(v_task), 0) END);
     RETURN v_jobs;
 END $$;
