@@ -39,7 +39,7 @@ property: $(STAMP) ## the life of tasks against a model, 5,000 sequences, 10,000
 
 kills: $(STAMP) ## SIGKILL at every point of the flows and a hundred times of a watcher, and a minute without Prefect's API (ten minutes)
 	UNITASK_TEST_LONG=1 $(BIN)/python -m pytest -rP tests/integration/test_watch.py -k killed
-	UNITASK_TEST_LONG=1 UNITASK_TEST_AWAY_SECONDS=60 $(BIN)/python -m pytest tests/flows/test_crash_points.py tests/flows/test_prefect_away.py
+	UNITASK_TEST_LONG=1 UNITASK_TEST_AWAY_SECONDS=60 $(BIN)/python -m pytest tests/flows/test_crash_points.py tests/flows/test_prefect_away.py tests/acceptance/test_outage.py
 
 chaos: $(STAMP) ## ten minutes of mixed work while workers are killed and Postgres restarts; SEED=n repeats a run
 	$(BIN)/python -m tests.chaos --seconds 600 $(if $(SEED),--seed $(SEED))

@@ -66,15 +66,19 @@ async def scheduled_batch(
         "images": images,
         "images_field": images_field,
     }
+    with schedules.working_on(str(flow_run.id)):
+        return await _make(request, token_block, sealed_token)
+
+
+async def _make(request: dict[str, Any], token_block: str, sealed_token: str | None) -> State[BatchReport]:
     occasion = await _occasion(request, sealed_token)
-    title = {"key": re.sub(r"[^a-z0-9]+", "-", f"batch {template}".lower()).strip("-")}
+    title = {"key": re.sub(r"[^a-z0-9]+", "-", f"batch {request['template']}".lower()).strip("-")}
     if occasion.missed:
         await acreate_markdown_artifact(occasion.missed, **title, description=f"The time {occasion.planned}")
         return Cancelled(name=schedules.MISSED, message=occasion.missed)
-    with schedules.working_on(str(flow_run.id)):
-        token = await open_token(token_block, sealed_token, request)
-        requests = await collect(**request, occasion=occasion.key, token=token)
-        report = await create(requests, token)
+    token = await open_token(token_block, sealed_token, request)
+    requests = await collect(**request, occasion=occasion.key, token=token)
+    report = await create(requests, token)
     await asyncio.to_thread(fleet.ensure_workers)
     page = as_markdown(report) + (f"\n\n{occasion.late}" if occasion.late else "")
     await acreate_markdown_artifact(page, **title, description=f"What became of {len(requests)} rows")
@@ -108,8 +112,9 @@ async def _occasion(request: dict[str, Any], sealed_token: str | None) -> Occasi
         schedule_id, missed = schedules.schedule_of(run.idempotency_key), None
         if schedule_id:
             key = str(run.idempotency_key)
-            # What a person retries is made, however late it is.
-            if not any(state.is_final() for state in await client.read_flow_run_states(run.id)):
+            # What had begun goes on, and what a person retries is made, however late it is.
+            states = await client.read_flow_run_states(run.id) if run.run_count <= 1 else []
+            if states and not any(state.is_final() for state in states):
                 missed = await _missed(client, run, schedule_id, now)
         else:
             text = sealed_token or f"{planned.isoformat()}:{json.dumps(request, sort_keys=True)}"

@@ -95,7 +95,9 @@ def _times(schedule: Mapping[str, Any], count: int, start: datetime, until: date
 def why_not(planned: datetime, latest: datetime, now: datetime, mark: Mark | None) -> str | None:
     """Return why a time is not made any more, or nothing if it is: of late ones the latest is, within the set time."""
     window = timedelta(seconds=get_settings().catch_up_seconds)
-    if now - planned <= GRACE or (planned >= latest and now - planned <= window):
+    # By the clock of UTC: two times of one zone are compared by what its clocks show.
+    older = planned.timestamp() < latest.timestamp()
+    if now - planned <= GRACE or (not older and now - planned <= window):
         return None
     down = (mark.down_from, mark.down_until) if mark else (None, None)
     if mark and now - mark.looked_until > GRACE and planned > mark.looked_until:
@@ -104,7 +106,7 @@ def why_not(planned: datetime, latest: datetime, now: datetime, mark: Mark | Non
         reason = f"the platform was down from {_minute(down[0])} to {_minute(down[1])}"
     else:
         reason = f"its run could not start until {_minute(now)}"
-    instead = f"{_minute(latest)} is made instead" if planned < latest else f"it is {spoken(now - planned)} late"
+    instead = f"{_minute(latest)} is made instead" if older else f"it is {spoken(now - planned)} late"
     return f"missed, because {reason}; {instead}"
 
 
@@ -170,7 +172,7 @@ def _report(client: httpx.Client, deployment: Row, schedule: Row, mark: Mark, un
     if not owed and not waiting:
         return 0
     known = _known(client, deployment, schedule, owed) if owed else set()
-    latest = max([*owed, *(_time(run["expected_start_time"]) for run in waiting)])
+    latest = max([*owed, *(_time(run["expected_start_time"]) for run in waiting)], key=datetime.timestamp)
     latest = latest_of(schedule["schedule"], latest, now)
     for run in waiting:
         if reason := why_not(_time(run["expected_start_time"]), latest, now, mark):
