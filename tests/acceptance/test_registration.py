@@ -71,12 +71,14 @@ def project() -> Iterator[Project]:
         patch.setenv("UNITASK_HOME", str(home))
         made = Project(home, root)
         made.write("1", quick=NIGHTLY, gone="[]", left="[]", draining=OFTEN)
-        made.up()
-        made.deploy()
-        yield made
-        down(home)
-    shutil.rmtree(home)
-    shutil.rmtree(root)
+        try:
+            made.up()
+            made.deploy()
+            yield made
+        finally:
+            down(home)
+            shutil.rmtree(home)
+            shutil.rmtree(root)
 
 
 def set_by_a_person(project: Project) -> dict[str, Any]:
