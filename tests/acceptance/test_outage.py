@@ -99,7 +99,8 @@ def test_each_planned_time_has_one_run_when_everything_was_killed_and_stopped(ho
     deploy(home)
     owner = make_owner("planner")
     save_token(home, owner)
-    create_template("often", "single_image", {"steps": 4}, project_id=owner.project_id, token=owner.token)
+    who: dict[str, Any] = {"project_id": owner.project_id, "token": owner.token}
+    create_template("often", "single_image", {"steps": 4}, open_fields=["prompt"], **who)
     deployment = call(home, "GET", "/deployments/name/scheduled-batch/scheduled-batch")
     batch = {"project_id": str(owner.project_id), "template": "often", "items": [{"prompt": "a"}, {"prompt": "b"}]}
     body = {"active": True, "schedule": {"interval": SECONDS, "timezone": "UTC"}, "parameters": batch}

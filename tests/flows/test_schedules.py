@@ -35,7 +35,9 @@ def unitask(platform: Platform, *arguments: str, token: str | None = None) -> su
 
 @pytest.fixture
 def items(platform: Platform, tmp_path: Path) -> str:
-    create_template(TEMPLATE, "single_image", {"steps": 4}, project_id=platform.owner.project_id)
+    create_template(
+        TEMPLATE, "single_image", {"steps": 4}, project_id=platform.owner.project_id, open_fields=["prompt"]
+    )
     path = tmp_path / "items.jsonl"
     path.write_text('{"prompt": "a cat"}\n{"prompt": "a dog"}\n')
     return str(path)
