@@ -268,6 +268,7 @@ def select_tasks(
         .where(child.c.parent_task_id == t.c.id)
         .scalar_subquery()
     )
+    told = _told_of_parent(t)
     columns = [t.c[name] for name in Task.__dataclass_fields__ if name in t.c]
     began = sa.case((t.c.status != "Processing", None), (t.c.hosted, t.c.started_at), else_=t.c.claimed_at)
     statement = (
@@ -278,8 +279,11 @@ def select_tasks(
             t.c.model,
             t.c.price,
             sa.extract("epoch", sa.func.clock_timestamp() - began).label("elapsed"),
+            *(told.c[name].label(f"told_{name}") for name in ("data", "age")),
         )
-        .select_from(t.join(p, p.c.id == t.c.project_id).outerjoin(progress, _of_lease(t, progress)))
+        .select_from(
+            t.join(p, p.c.id == t.c.project_id).outerjoin(progress, _of_lease(t, progress)).outerjoin(told, sa.true())
+        )
         .where(*filters)
         .order_by(*order)
         .limit(limit)
@@ -301,11 +305,29 @@ def _quote(price: Any) -> Quote | None:
         return None
 
 
+def _told_of_parent(t: sa.Table) -> sa.FromClause:
+    """The newest progress of an orchestrator that runs, as `report_parent` told it, and how old that is in seconds."""
+    e = tables.task_events
+    age = sa.extract("epoch", sa.func.clock_timestamp() - e.c.created_at).label("age")
+    told = sa.select(e.c.data, age).where(
+        e.c.task_id == t.c.id, e.c.kind == "progress", t.c.hosted, t.c.status.in_(("Pending", "Processing"))
+    )
+    return told.order_by(e.c.id.desc()).limit(1).lateral("told")
+
+
 def _remaining(row: dict[str, Any], typical: Mapping[tuple[str, str | None], float]) -> float | None:
-    """How long a running task will take; takes what only this needs out of its row."""
+    """How long a running task will take; takes what only this needs out of its row.
+
+    A parent's was told with its last event, and only falls until something new happens.
+    """
     elapsed, model = row.pop("elapsed"), row.pop("model")
+    told = {name.removeprefix("told_"): row.pop(name) for name in [*row] if name.startswith("told_")}
+    if told["data"] is not None:
+        row |= {name: told["data"].get(name) for name in ("step", "total_steps", "preview_key")}
     if elapsed is None:
         return None
+    if (left := (told["data"] or {}).get("remaining_seconds")) is not None:
+        return max(0.0, float(left) - float(told["age"]))
     return eta.remaining_seconds(float(elapsed), row["percent"] / 100, typical.get((row["task_type"], model)))
 
 

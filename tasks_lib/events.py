@@ -41,7 +41,8 @@ class Event:
     `kind` is `created`, `processing` (claimed), `pending` (it will be tried again: retried, rescued, handed back),
     `complete`, `failed`, `cancelled`, or `progress`. `data` has what was known then: `task_type`, `parent_task_id`,
     `child_key`, `attempt`, `worker_id`, `output_location`, `error_kind`, `error_message`; of progress `percent`,
-    `step`, `total_steps`, `message`, `preview_key`.
+    `step`, `total_steps`, `message`, `preview_key`; of an orchestrator's the steps are its
+    children, and `remaining_seconds` is how long it will take.
     """
 
     id: int

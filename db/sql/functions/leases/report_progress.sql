@@ -37,6 +37,8 @@ BEGIN
         WHERE last.kind <> 'progress' OR last.created_at < clock_timestamp() - make_interval(secs => p_event_seconds)
     )
     SELECT array_agg(task_id) INTO v_kept FROM stored;
+    PERFORM unitask.report_parent(p.id, p_event_seconds)
+    FROM (SELECT DISTINCT parent_task_id AS id FROM tasks WHERE id = ANY (v_kept) AND parent_task_id IS NOT NULL) p;
     RETURN ARRAY(SELECT (r ->> 'task_id')::uuid FROM jsonb_array_elements(p_reports) r
                  WHERE (r ->> 'task_id')::uuid <> ALL (coalesce(v_kept, '{}')));
 END $$;

@@ -7,6 +7,7 @@ LANGUAGE plpgsql AS $$
 DECLARE
     v_task tasks;
     v_cost numeric;
+    v_ready text[];
 BEGIN
     -- Under the lock: a completion is repeated when its answer was lost, and that may be before the first one's commit.
     PERFORM unitask.lock_family(p_task_id);
@@ -22,5 +23,9 @@ BEGIN
     WHERE id = p_task_id;
     PERFORM unitask.place_output(v_task, p_output_location, p_result);
     PERFORM unitask.settle_credits(ARRAY[p_task_id], v_cost);
-    RETURN unitask.settle_dependants(ARRAY[p_task_id]);
+    v_ready := unitask.settle_dependants(ARRAY[p_task_id]);
+    IF v_task.parent_task_id IS NOT NULL THEN
+        PERFORM unitask.report_parent(v_task.parent_task_id, 0);
+    END IF;
+    RETURN v_ready;
 END $$;
