@@ -8,13 +8,13 @@ from typing import Any
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from flows.worker import run_worker, use_login_of_workers
+from flows.worker import name_of_worker, run_worker, use_login_of_workers
 from tasks_lib.providers.pool import ProviderPool
 from tasks_lib.queue.listening import Bell
 from tasks_lib.settings import get_settings
 
 
-@flow(name="api-worker", persist_result=False)
+@flow(name="api-worker", flow_run_name=name_of_worker("api"), persist_result=False)
 async def api_worker() -> State[Any]:
     """Claim and run api tasks, and host orchestrators, until there have been none for a while."""
     use_login_of_workers()

@@ -8,14 +8,14 @@ from typing import Any
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from flows.worker import run_worker, use_login_of_workers
+from flows.worker import name_of_worker, run_worker, use_login_of_workers
 from tasks_lib.engines.process import EngineProcess
 from tasks_lib.queue import ClaimedTask, Output
 from tasks_lib.queue.worker import Report
 from tasks_lib.settings import get_settings
 
 
-@flow(name="gpu-worker", persist_result=False)
+@flow(name="gpu-worker", flow_run_name=name_of_worker("gpu"), persist_result=False)
 async def gpu_worker() -> State[Any]:
     """Claim and run gpu tasks until there have been none for a while, or renewal is due."""
     use_login_of_workers()

@@ -31,6 +31,7 @@ from prefect.states import Failed
 
 from flows import report
 from flows.mending import CANCELLED
+from flows.pages import key_of
 from flows.runs import (
     HOST_ENDS,
     ShownFlow,
@@ -228,6 +229,9 @@ async def follow_row(hosted: Hosted) -> State[Any]:
     claimed, run_id = hosted.claimed, UUID(flow_run.id)
     if hosted.error is not None:
         return Failed(message=str(hosted.error))
+    hosted.progress.key = key_of(claimed.task_type, claimed.id, "progress")
+    # Beside the work: pictures are fetched for it.
+    about = asyncio.ensure_future(report.show_claimed(hosted.client, report.Run(flow_run_id=run_id), claimed))
     rows = await asyncio.to_thread(children_of, claimed.id)
     # Tags of the run are not its children's: each would cost a call before the child can start.
     with TagsContext(current_tags=set()):
@@ -247,7 +251,8 @@ async def follow_row(hosted: Hosted) -> State[Any]:
             raise Abort(HOST_ENDS)
         await graph
     crashpoint("host.followed")
-    await report.show_result(hosted.client, claimed.name, ended.result(), hosted.progress)
+    await about
+    await report.show_result(hosted.client, claimed, ended.result(), hosted.progress)
     return state_like(ended.result().status, ended.result().error_message)
 
 

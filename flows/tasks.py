@@ -11,18 +11,21 @@ import asyncio
 import inspect
 from collections.abc import Mapping
 from typing import Any
+from uuid import UUID
 
-from prefect import Flow
+from prefect import Flow, get_client
 from prefect.client.schemas.objects import State
+from prefect.runtime import flow_run
 from prefect.utilities.callables import ParameterSchema
 
+from flows import report
 from flows.create_task import create, wake_workers
 from flows.forms import ADVANCED, COMMON, form_of
 from flows.hosting import host_in_this_run
 from flows.names import named_after, typed_or
 from flows.requests import answering_flow, completed
 from tasks_lib.errors import TaskValidationError
-from tasks_lib.outcomes import TaskOutcome, outcome_of
+from tasks_lib.outcomes import TaskOutcome, outcome_of, row_of
 from tasks_lib.secret_blocks import DEFAULT
 from tasks_lib.types.base import TaskType
 from tasks_lib.types.registry import task_types
@@ -53,9 +56,11 @@ def task_flow(declared: TaskType[Any]) -> Flow[..., State[TaskOutcome]]:
             given.get("sealed_token") or None,
             claimable_after=OURS_SECONDS if hosts else 0,
         )
-        if not hosts:
+        if hosts:
+            state = await host_in_this_run(created.task_id)
+        else:
             await wake_workers()
-        state = await host_in_this_run(created.task_id)
+            state = await _wait_and_show(declared.name, created.task_id)
         if not state.is_completed():
             return state
         return completed(await asyncio.to_thread(outcome_of, created.task_id, created=created.created))
@@ -70,6 +75,19 @@ def task_flow(declared: TaskType[Any]) -> Flow[..., State[TaskOutcome]]:
     flow = answering_flow(declared.name, run_name, make, signature)
     flow.parameters = ParameterSchema(**form)
     return flow
+
+
+async def _wait_and_show(task_type: str, task_id: UUID) -> State[Any]:
+    """Wait for a task without children, and show in this run what it is about and what came out."""
+    run = report.Run(flow_run_id=UUID(flow_run.id))
+    async with get_client() as client:
+        before = await asyncio.to_thread(row_of, task_id)
+        await report.show_task(client, run, task_type, task_id, before.project_id, before.params)
+        state = await host_in_this_run(task_id)
+        after = await asyncio.to_thread(row_of, task_id)
+        if state.is_completed() and after.output_location:
+            await report.show_output(client, run, task_type, task_id, after.output_location, after.result or {})
+    return state
 
 
 def params_of(given: Mapping[str, Any]) -> dict[str, Any]:

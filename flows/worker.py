@@ -68,7 +68,7 @@ async def run_worker(
             run_type,
             f"{run_type}-{socket.gethostname()}-{os.getpid()}-{str(me)[:8]}",
             slots,
-            as_task_runs(execute, shown),
+            as_task_runs(execute, shown, client),
             bell,
             host=hosting.host if hosts else None,
             models=models,
@@ -102,6 +102,11 @@ async def run_worker(
     return Completed(message=f"{worker.done} tasks; {reason}")
 
 
+def name_of_worker(run_type: str) -> Callable[[], str]:
+    """Return what names the run of a worker flow: its pool, its machine, and a part of its id."""
+    return lambda: f"{run_type} on {socket.gethostname()} {str(flow_run.id)[:8]}"
+
+
 def use_login_of_workers() -> None:
     """From here on this process, and what it starts, connects with the login of workers, if there is one."""
     if url := get_settings().worker_database_url:
@@ -109,7 +114,7 @@ def use_login_of_workers() -> None:
         get_settings.cache_clear()
 
 
-def as_task_runs(execute: Execute, shown: dict[UUID, Lease]) -> Execute:
+def as_task_runs(execute: Execute, shown: dict[UUID, Lease], client: PrefectClient) -> Execute:
     """Show each execution as a Prefect task run; that adds milliseconds, and waits for no server.
 
     While one lasts, `shown` has its lease by the id of the task run.
@@ -128,7 +133,7 @@ def as_task_runs(execute: Execute, shown: dict[UUID, Lease]) -> Execute:
         async def body() -> State[Any]:
             tag_this_task_run(task.task_type, f"project:{task.project_id}")
             run_id = this_task_run_id()
-            _in_background(_link(task, run_id))
+            _in_background(_link(client, task, run_id))
             crashpoint("task_run.begun")
             shown[run_id] = task.lease
             await asyncio.wait([work])
@@ -180,19 +185,22 @@ def _in_background(coroutine: Coroutine[Any, Any, Any]) -> None:
     future.add_done_callback(_background.discard)
 
 
-async def _link(task: ClaimedTask, task_run_id: UUID) -> None:
-    """The row gets to know its task run, and the task run the orchestrator that it is a part of."""
+async def _link(client: PrefectClient, task: ClaimedTask, task_run_id: UUID) -> None:
+    """The row gets to know its task run; the task run says what it is about, and which orchestrator it is a part of."""
 
     async def link() -> None:
+        run = report.Run(task_run_id=task_run_id)
         # The orchestrator's run may start after its first children: planting does not wait for Prefect.
         for _ in range(LINK_TRIES):
             parent = await asyncio.to_thread(leases.show_in_prefect, task.lease, task_run_id=task_run_id)
             if parent is None:
-                return
+                return await report.show_claimed(client, run, task)
             if parent.flow_run_id is not None:
-                await report.link_to_parent(parent.name, parent.flow_run_id)
-                return
+                return await report.show_claimed(
+                    client, run, task, [report.link_to_run(parent.name, parent.flow_run_id)]
+                )
             await asyncio.sleep(LINK_SECONDS)
+        return None
 
     await _through_outages(link(), f"link {task.name}")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -35,14 +35,32 @@ class TaskOutcome(BaseModel):
         return f"task {self.task_id} {known} {self.status}{place}"
 
 
-def outcome_of(task_id: UUID, *, created: bool = True) -> TaskOutcome:
-    """Read what has become of a task until now. Raises `NotFoundError`; whose it is was checked before."""
+class TaskRow(NamedTuple):
+    """What of a task's row is told about it."""
+
+    task_type: str
+    project_id: UUID
+    status: Literal["Pending", "Processing", "Complete", "Failed", "Cancelled"]
+    params: dict[str, Any]
+    output_location: str | None
+    error_message: str | None
+    result: dict[str, Any] | None
+
+
+def row_of(task_id: UUID) -> TaskRow:
+    """Read a task's row; whose it is was checked before. Raises `NotFoundError`."""
     t = tables.tasks
-    columns = (t.c.task_type, t.c.status, t.c.output_location, t.c.error_message)
+    columns = [t.c[name] for name in TaskRow._fields]
     with database.transaction() as connection:
         row = connection.execute(sa.select(*columns).where(t.c.id == task_id)).one_or_none()
     if row is None:
         raise NotFoundError(f"there is no task {task_id}: it was deleted")
+    return TaskRow(*row)
+
+
+def outcome_of(task_id: UUID, *, created: bool = True) -> TaskOutcome:
+    """Read what has become of a task until now. Raises `NotFoundError`; whose it is was checked before."""
+    row = row_of(task_id)
     return TaskOutcome(
         task_id=task_id,
         task_type=row.task_type,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -105,6 +106,16 @@ def save_preview(path: Path, image: Frame) -> None:
     small = Image.fromarray(image)
     small.thumbnail((PREVIEW_SIDE, PREVIEW_SIDE))
     small.save(path, format="JPEG", quality=75)
+
+
+def thumbnail(path: Path, side: int) -> bytes:
+    """Return an image as a JPEG that fits into a square. Raises as `load_image` does."""
+    with _opened(path) as image:
+        small = _to_rgb(image)
+        small.thumbnail((side, side))
+        file = io.BytesIO()
+        small.save(file, "JPEG", quality=70)
+    return file.getvalue()
 
 
 @contextmanager
