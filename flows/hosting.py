@@ -285,6 +285,8 @@ async def _follow_children(run_id: UUID, rows: list[ChildRow]) -> None:
     async def follow(row: ChildRow) -> None:
         for key in row.after:
             await done[key].wait()
+        # Pending it stays until a worker has it.
+        await _hosted.get().watch.begun(row.id)
         await run_planted(_child, runs[row.child_key], {"task_id": str(row.id)})
         done[row.child_key].set()
 

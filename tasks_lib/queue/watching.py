@@ -61,6 +61,11 @@ class Watcher:
     def __init__(self, bell: Bell) -> None:
         self._bell = bell
         self._waiting: dict[UUID, list[asyncio.Future[Ended]]] = {}
+        self._beginning: dict[UUID, asyncio.Event] = {}
+
+    async def begun(self, task_id: UUID) -> None:
+        """Wait until a task is no longer Pending. Nobody announces that: it is seen within some seconds."""
+        await self._beginning.setdefault(task_id, asyncio.Event()).wait()
 
     async def ended(self, task_id: UUID) -> Ended:
         """Wait until a task is Complete, Failed, Cancelled, or deleted (which counts as cancelled)."""
@@ -76,8 +81,11 @@ class Watcher:
         """Look at the watched rows after every wake-up, and every few seconds; until cancelled."""
         while True:
             await self._bell.wait(ENDED, POLL_SECONDS)
-            if watched := list(self._waiting):
+            watched, beginning = list(self._waiting), list(self._beginning)
+            if watched or beginning:
                 try:
+                    for task_id in await asyncio.to_thread(_begun, beginning) if beginning else ():
+                        self._beginning.pop(task_id).set()
                     for ended in await asyncio.to_thread(_ended, watched):
                         for future in self._waiting.pop(ended.task_id, []):
                             if not future.done():
@@ -98,6 +106,16 @@ class Watch:
         self._watcher = watcher
         self._waiting: dict[asyncio.Future[Ended], UUID] = {}
         self._closed: Ended | None = None
+        self._left = asyncio.Event()
+
+    async def begun(self, task_id: UUID) -> None:
+        """Wait until a task is no longer Pending, or this is closed."""
+        waiting = [asyncio.ensure_future(self._watcher.begun(task_id)), asyncio.ensure_future(self._left.wait())]
+        try:
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for one in waiting:
+                one.cancel()
 
     async def ended(self, task_id: UUID) -> Ended:
         """Wait until a task has ended, or this is closed."""
@@ -112,10 +130,18 @@ class Watch:
 
     def close(self, reason: str) -> None:
         """Let go of whoever waits: as far as this host is concerned the tasks have moved elsewhere."""
+        self._left.set()
         self._closed = Ended(UUID(int=0), "Cancelled", reason, None, None, None, None)
         for future, task_id in self._waiting.items():
             if not future.done():
                 future.set_result(replace(self._closed, task_id=task_id))
+
+
+def _begun(task_ids: list[UUID]) -> list[UUID]:
+    t = tables.tasks
+    with database.transaction() as connection:
+        pending = connection.scalars(sa.select(t.c.id).where(t.c.id.in_(task_ids), t.c.status == "Pending"))
+        return list(set(task_ids) - set(pending))
 
 
 def _ended(task_ids: list[UUID]) -> list[Ended]:

@@ -6,7 +6,7 @@ import re
 import socket
 from typing import Any
 
-from tasks_lib import create_task, get_task, list_tasks, wait_for_task
+from tasks_lib import cancel_task, create_task, get_task, list_tasks, wait_for_task
 from tests.flows.conftest import Platform, until
 
 KEY = re.compile(r"[a-z0-9-]+")
@@ -72,3 +72,19 @@ def test_failure_of_a_travel_names_its_segment_whole_when_a_child_fails(platform
     message = run["state"]["message"]
     assert str(segment.id)[:8] in message
     assert (segment.error_message or "nothing") in message
+
+
+def test_children_say_pending_when_no_worker_has_them_yet(platform: Platform) -> None:
+    """One slot and three segments: two of them wait, and so they say in the graph of the run."""
+    task_id = platform.create(4, 2048, slow=True, segment_frames=81)
+    run_id = until(lambda: get_task(task_id).flow_run_id, what="the run of the travel")
+
+    def states() -> Any:
+        nodes = platform.graph(run_id).values()
+        found = sorted(n["state_type"] for n in nodes if n["label"].startswith("travel_segment"))
+        return "RUNNING" in found and found
+
+    try:
+        assert until(states, 60, "a running segment") == ["PENDING", "PENDING", "RUNNING"]
+    finally:
+        cancel_task(task_id)
