@@ -114,6 +114,7 @@ def gateway(
     import uvicorn
 
     from deployments.gateway import create_app
+    from deployments.gateway.connections import BoundedConnection
 
     # Streams of events may never end: without a bound, neither would a service that is asked to.
     uvicorn.run(
@@ -122,6 +123,8 @@ def gateway(
         port=port,
         log_level="warning",
         server_header=False,
+        http=BoundedConnection,
+        ws="none",
         timeout_graceful_shutdown=STREAM_SECONDS,
     )
 

@@ -115,6 +115,8 @@ def list_tasks(
     `cursor` of this page's last task: whatever is created meanwhile, it skips and repeats nothing.
     """
     caller = authenticate(token)
+    caller.require("tasks:read")
+    limits.count_read(caller)
     t = tables.tasks
     ids = {t.c.project_id: project_id, t.c.batch_id: batch_id, t.c.parent_task_id: parent_task_id}
     filters = [column == to_id(value) for column, value in ids.items() if value is not None]
@@ -223,8 +225,8 @@ def upload_media(path: str | Path, *, project_id: Id, token: Token = None) -> st
     source = Path(path)
     try:
         found = source.is_file()
-    except OSError as error:
-        raise TaskValidationError(f"there can be no such file: {error.strerror}", "path") from None
+    except (OSError, ValueError) as error:
+        raise TaskValidationError(f"there can be no such file: {getattr(error, 'strerror', error)}", "path") from None
     if not found:
         raise TaskValidationError(f"there is no file `{source}`", "path")
     if source.stat().st_size > MAX_UPLOAD_BYTES:

@@ -181,8 +181,12 @@ def _create_by_deployment(given: Mapping[str, Any], token: Token, token_block: s
 def create_tasks(requests: Sequence[TaskRequest | Mapping[str, Any]], *, token: Token = None) -> list[TaskCreated]:
     """Create a batch in one transaction: all of it, or none and an error whose `refusals` name every refused row."""
     caller = authenticate(token)
+    caller.require("tasks:create")
+    # Before anything is looked at: what is refused has been a call.
+    limits.count_create(caller)
     valid = validate(requests)
-    return store(valid, caller)
+    with limits.already_counted():
+        return store(valid, caller)
 
 
 def validate(requests: Sequence[TaskRequest | Mapping[str, Any]], *, offline: bool = False) -> list[ValidRequest]:
@@ -221,6 +225,7 @@ def quote(
     """
     caller = authenticate(token)
     caller.require("tasks:create")
+    limits.count_quote(caller)
     valid = validate([{"task_type": task_type, "params": params, "project_id": project_id}])
     (row,) = _rows(valid, caller)
     return Quote.of(row["price"])

@@ -119,13 +119,17 @@ class _Limits(_Group):
     """What callers may ask for"""
 
     create_calls_per_minute: Count = 120
-    """Calls that create tasks, per user and minute. The service key is exempt from this and the next two limits."""
+    """Calls that create tasks, per user and minute; and as many quotes. The service key is exempt from this and the
+    next three limits."""
 
     create_rows_per_minute: Count = 20_000
     """Tasks created, per user and minute."""
 
     change_calls_per_minute: Count = 600
     """Cancels and retries, per user and minute; and as many uploads."""
+
+    read_calls_per_minute: Count = 6_000
+    """Lists, and by HTTP other looks at tasks, per user and minute."""
 
     max_tasks_per_user: Count | None = None
     """Tasks of one user that run at once in a pool, orchestrators not counted. Not set: no limit."""

@@ -13,7 +13,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from tasks_lib.errors import AuthenticationError, DatabaseError, RateLimitError, TaskError
+from tasks_lib.errors import AuthenticationError, DatabaseError, TaskError
 from tasks_lib.params.base import field_path
 
 
@@ -22,8 +22,9 @@ def answer(error: TaskError) -> JSONResponse:
     headers = {}
     if isinstance(error, AuthenticationError):
         headers["WWW-Authenticate"] = "Bearer"
-    if isinstance(error, RateLimitError):
-        headers["Retry-After"] = str(max(1, round(error.retry_after)))
+    retry_after = getattr(error, "retry_after", 5.0 if isinstance(error, DatabaseError) else None)
+    if retry_after is not None:
+        headers["Retry-After"] = str(max(1, round(retry_after)))
     return _response(
         error.http_status,
         error.kind,

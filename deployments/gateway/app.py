@@ -2,35 +2,41 @@
 
 from __future__ import annotations
 
+import asyncio
 import tempfile
 from dataclasses import asdict
 from importlib.metadata import version
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter, Body, FastAPI, HTTPException, Query, Request, Response
+from fastapi import APIRouter, Body, FastAPI, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.middleware.cors import CORSMiddleware
-from pydantic import AwareDatetime, BaseModel
+from pydantic import AwareDatetime, BaseModel, FailFast
 
 from deployments.gateway import answers, events
 from deployments.gateway.bodies import BoundedBodies
 from deployments.gateway.callers import MaybeToken, Token
+from deployments.gateway.pools import CHANGES, CREATES, FILES, HEALTH, READS, UPLOADS
+from deployments.gateway.routes import RuledRoute, rule
 from tasks_lib import client, creation, database, results
-from tasks_lib.auth import authenticate
+from tasks_lib.auth import limits
 from tasks_lib.availability import TypeFacts, list_task_types
 from tasks_lib.billing.cost import Quote
 from tasks_lib.creation import TaskCreated, TaskRequest
+from tasks_lib.errors import TaskValidationError
+from tasks_lib.media import kinds
 from tasks_lib.settings import get_settings
 from tasks_lib.types.table import find_type
 
-router = APIRouter()
+router = APIRouter(route_class=RuledRoute)
 
 
 def create_app() -> FastAPI:
     """The gateway as an ASGI application; settings are those of the process."""
     app = FastAPI(title="Unitask", version=version("unitask"), description="Create, follow and cancel media tasks.")
+    app.state.large = asyncio.Semaphore(1)
     answers.install(app)
     app.add_middleware(BoundedBodies)
     if origins := get_settings().gateway_origins:
@@ -42,6 +48,7 @@ def create_app() -> FastAPI:
 
 
 @router.get("/health")
+@rule(HEALTH)
 def health() -> dict[str, str]:
     """Whether the service can reach its database."""
     with database.transaction():
@@ -49,12 +56,14 @@ def health() -> dict[str, str]:
 
 
 @router.get("/v1/types")
+@rule(READS)
 def list_types(token: MaybeToken) -> list[TypeFacts]:
     """The task types that people may create, and whether they work here or what they need; a token may be sent."""
     return list_task_types(token=token)
 
 
 @router.get("/v1/types/{name}")
+@rule(READS)
 def show_type(name: str) -> dict[str, Any]:
     """The JSON schema of a task type's parameters."""
     schema: dict[str, Any] = find_type(name).params.model_json_schema()
@@ -70,12 +79,14 @@ class QuoteRequest(BaseModel):
 
 
 @router.post("/v1/quotes")
+@rule(READS, "tasks:create", limits.count_quote)
 def quote(request: QuoteRequest, token: Token) -> Quote:
     """What a task would cost, in credits; nothing is stored."""
     return creation.quote(request.task_type, request.params, project_id=request.project_id, token=token)
 
 
 @router.post("/v1/tasks", status_code=201)
+@rule(CREATES, "tasks:create", limits.count_create)
 def create_task(request: TaskRequest, token: Token, response: Response) -> TaskCreated:
     """Create a task: 201, or 200 if its idempotency key had made it before."""
     (made,) = creation.create_tasks([request], token=token)
@@ -84,12 +95,16 @@ def create_task(request: TaskRequest, token: Token, response: Response) -> TaskC
 
 
 @router.post("/v1/tasks/batch", status_code=201)
-def create_tasks(requests: Annotated[list[TaskRequest], Body(embed=True)], token: Token) -> list[TaskCreated]:
+@rule(CREATES, "tasks:create", limits.count_create)
+def create_tasks(
+    requests: Annotated[list[TaskRequest], FailFast(), Body(embed=True)], token: Token
+) -> list[TaskCreated]:
     """Create all of a batch, or nothing and an answer that names every refused row."""
     return creation.create_tasks(requests, token=token)
 
 
 @router.get("/v1/tasks")
+@rule(READS, "tasks:read", limits.count_read)
 def list_tasks(
     token: Token,
     project_id: UUID | None = None,
@@ -126,30 +141,35 @@ def list_tasks(
 
 
 @router.get("/v1/tasks/{task_id}")
+@rule(READS, "tasks:read", limits.count_read)
 def get_task(task_id: str, token: Token) -> dict[str, Any]:
     """One task."""
     return _shown(client.get_task(task_id, token=token))
 
 
 @router.post("/v1/tasks/{task_id}/cancel")
+@rule(CHANGES, "tasks:cancel", limits.count_change)
 def cancel_task(task_id: str, token: Token) -> list[UUID]:
     """Cancel a task and all below it; the answer names what was cancelled."""
     return client.cancel_task(task_id, token=token)
 
 
 @router.post("/v1/batches/{batch_id}/cancel")
+@rule(CHANGES, "tasks:cancel", limits.count_change)
 def cancel_batch(batch_id: str, token: Token) -> list[UUID]:
     """Cancel what has not ended of a batch, named by its id or that of any task in it."""
     return client.cancel_batch(batch_id, token=token)
 
 
 @router.post("/v1/tasks/{task_id}/retry")
+@rule(CHANGES, "tasks:create", limits.count_change)
 def retry_task(task_id: str, token: Token) -> list[UUID]:
     """Bring a failed or cancelled task back; the answer names what will run again."""
     return client.retry_task(task_id, token=token)
 
 
 @router.get("/v1/batches/{batch_id}")
+@rule(READS, "tasks:read", limits.count_read)
 def get_batch(batch_id: str, token: Token) -> dict[str, Any]:
     """How many tasks of a batch are where, and what they cost."""
     batch = results.get_batch(batch_id, token=token)
@@ -158,34 +178,41 @@ def get_batch(batch_id: str, token: Token) -> dict[str, Any]:
 
 
 @router.get("/v1/tasks/{task_id}/tree")
+@rule(READS, "tasks:read", limits.count_read)
 def get_tree(task_id: str, token: Token) -> dict[str, Any]:
     """A task with all tasks below it."""
     return _tree(results.get_tree(task_id, token=token))
 
 
 @router.get("/v1/generations/{generation_id}/history")
+@rule(READS, "tasks:read", limits.count_read)
 def get_history(generation_id: str, token: Token) -> list[results.Step]:
     """How an image or film came about, oldest step first; named by its id or that of a task that made it."""
     return results.get_history(generation_id, token=token)
 
 
 @router.get("/v1/media-url")
+@rule(READS, "tasks:read", limits.count_read)
 def media_url(location: str, token: Token) -> dict[str, str]:
     """Where a browser finds a stored file."""
     return {"url": results.media_url(location, token=token)}
 
 
 @router.put("/v1/projects/{project_id}/media", status_code=201)
+@rule(UPLOADS, "tasks:create", limits.count_upload, takes_file=True)
 async def upload_media(
     project_id: str, name: Annotated[str, Query(max_length=200)], request: Request, token: Token
 ) -> dict[str, str]:
     """Store the body, a picture or clip named `name`, and answer the reference by which requests name it."""
-    # Before the body is taken in: strangers do not fill the disk.
-    await run_in_threadpool(authenticate, token)
-    with tempfile.TemporaryDirectory(prefix="unitask-upload-") as folder:
-        path = Path(folder) / (Path(name).name or "media")
+    # A name may be what no file system takes; only its end says something.
+    suffix = PurePosixPath(name).suffix.lower()
+    if suffix not in kinds.SUFFIXES:
+        allowed = ", ".join(kinds.SUFFIXES)
+        raise TaskValidationError(f"`{name}` is no picture, clip or sound by its name; allowed are {allowed}", "name")
+    with FILES.taken(), tempfile.TemporaryDirectory(prefix="unitask-upload-") as folder:
+        path = Path(folder) / f"media{suffix}"
         await _receive(request, path)
-        return {"reference": await run_in_threadpool(client.upload_media, path, project_id=project_id, token=token)}
+        return {"reference": await UPLOADS.run(client.upload_media, path, project_id=project_id, token=token)}
 
 
 def _shown(task: client.Task) -> dict[str, Any]:
@@ -200,10 +227,6 @@ def _tree(tree: results.TaskTree) -> dict[str, Any]:
 
 
 async def _receive(request: Request, path: Path) -> None:
-    taken = 0
     with path.open("wb") as file:
         async for chunk in request.stream():
-            taken += len(chunk)
-            if taken > client.MAX_UPLOAD_BYTES:
-                raise HTTPException(413, f"a file has at most {client.MAX_UPLOAD_BYTES} bytes")
             await run_in_threadpool(file.write, chunk)

@@ -10,7 +10,7 @@ from pydantic import SecretStr
 from tasks_lib.errors import AuthenticationError
 
 
-def bearer(authorization: Annotated[str, Header()] = "") -> SecretStr:
+def bearer(authorization: str) -> SecretStr:
     """The bearer's token. Without one nobody calls: the service's own token is not lent to callers."""
     scheme, _, token = authorization.partition(" ")
     if scheme.lower() != "bearer" or not token.strip():
@@ -18,10 +18,15 @@ def bearer(authorization: Annotated[str, Header()] = "") -> SecretStr:
     return SecretStr(token.strip())
 
 
-Token = Annotated[SecretStr, Depends(bearer)]
+async def shown_token(authorization: Annotated[str, Header()] = "") -> SecretStr:
+    """As `bearer`, of a request's header; async, as what runs in no thread waits for none."""
+    return bearer(authorization)
 
 
-def maybe_bearer(authorization: Annotated[str, Header()] = "") -> SecretStr:
+Token = Annotated[SecretStr, Depends(shown_token)]
+
+
+async def maybe_bearer(authorization: Annotated[str, Header()] = "") -> SecretStr:
     """The bearer's token, or one that is nobody's: for what may be asked without a login."""
     return bearer(authorization) if authorization else SecretStr("")
 

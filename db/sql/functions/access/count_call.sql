@@ -1,10 +1,11 @@
--- Count one call of a user against the limits of its kind, in windows of a minute that begin with a call.
+-- Count one call of a user (or, with p_calls 0, more rows of one that was counted) against the limits of its kind, in windows of a minute that begin with a call.
 -- Over a limit it raises UT006, whose DETAIL is the number of seconds to wait, and counts nothing.
 --
 -- To be called in a transaction of its own, before the work: the row is locked until the commit, and what is refused
 -- later has still been a call.
 CREATE FUNCTION unitask.count_call(
-    p_user_id uuid, p_kind text, p_rows integer, p_max_calls integer, p_max_rows integer DEFAULT NULL
+    p_user_id uuid, p_kind text, p_rows integer, p_max_calls integer, p_max_rows integer DEFAULT NULL,
+    p_calls integer DEFAULT 1
 ) RETURNS void
 LANGUAGE plpgsql AS $$
 #variable_conflict use_column
@@ -23,12 +24,12 @@ BEGIN
         v_count.calls := 0;
         v_count.rows := 0;
     END IF;
-    IF v_count.calls + 1 > p_max_calls OR v_count.rows + p_rows > p_max_rows THEN
+    IF v_count.calls + p_calls > p_max_calls OR v_count.rows + p_rows > p_max_rows THEN
         RAISE EXCEPTION '% calls and % rows of kind % were made within a minute; allowed are %',
             v_count.calls, v_count.rows, p_kind, concat_ws(' and ', p_max_calls || ' calls', p_max_rows || ' rows')
             USING ERRCODE = 'UT006',
                   DETAIL = ceil(extract(epoch FROM v_count.window_start + interval '1 minute' - v_now));
     END IF;
-    UPDATE rate_limits SET window_start = v_count.window_start, calls = v_count.calls + 1, rows = v_count.rows + p_rows
+    UPDATE rate_limits SET window_start = v_count.window_start, calls = v_count.calls + p_calls, rows = v_count.rows + p_rows
     WHERE user_id = p_user_id AND kind = p_kind;
 END $$;
