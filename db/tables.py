@@ -113,6 +113,17 @@ projects = Table(
     Index("ix_projects_user_id", "user_id"),
 )
 
+# What people brought; it goes with its project. See hold_upload.sql.
+uploads = Table(
+    "uploads",
+    metadata,
+    Column("key", Text, primary_key=True),
+    _ref("project_id", "projects.id", ondelete="CASCADE"),
+    Column("bytes", BigInteger, nullable=False),
+    _time("created_at", now=True),
+    Index("ix_uploads_project_id", "project_id"),
+)
+
 task_templates = Table(
     "task_templates",
     metadata,

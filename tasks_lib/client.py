@@ -17,10 +17,11 @@ from tasks_lib import database, eta, storage
 from tasks_lib.arguments import Id, Limit, Status, Token, checked
 from tasks_lib.auth import Caller, authenticate, limits, require_project
 from tasks_lib.billing.cost import Quote
-from tasks_lib.errors import NotFoundError, TaskValidationError
+from tasks_lib.errors import NotFoundError, StorageError, TaskValidationError
 from tasks_lib.events import FINAL
 from tasks_lib.params.base import Text
 from tasks_lib.queue import leases
+from tasks_lib.settings import get_settings
 
 MAX_UPLOAD_BYTES = 2 << 30
 _SIMPLE: sa.ColumnClause[Any] = sa.literal_column("'simple'::regconfig")
@@ -232,8 +233,15 @@ def upload_media(path: str | Path, *, project_id: Id, token: Token = None) -> st
     if source.stat().st_size > MAX_UPLOAD_BYTES:
         raise TaskValidationError(f"`{source.name}` has more than {MAX_UPLOAD_BYTES} bytes", "path")
     key = storage.upload_key(project.id, source)
+    maximum = get_settings().upload_bytes_per_user
+    size = source.stat().st_size
+    database.call("hold_upload", p_project_id=project.id, p_key=key, p_bytes=size, p_max_bytes=maximum)
     if not storage.exists(key):
-        storage.put(source, key)
+        try:
+            storage.put(source, key)
+        except StorageError:
+            database.call("free_upload", p_key=key)
+            raise
     return storage.reference(key)
 
 

@@ -131,6 +131,10 @@ class _Limits(_Group):
     read_calls_per_minute: Count = 6_000
     """Lists, and by HTTP other looks at tasks, per user and minute."""
 
+    upload_bytes_per_user: Count = 100 << 30
+    """Bytes that the uploads of a user may take in the storage, all projects together; a deleted project's count no
+    more."""
+
     max_tasks_per_user: Count | None = None
     """Tasks of one user that run at once in a pool, orchestrators not counted. Not set: no limit."""
 

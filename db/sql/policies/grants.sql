@@ -10,8 +10,8 @@ DECLARE
         'users', 'user_api_tokens', 'rate_limits', 'projects', 'shots', 'task_types', 'tasks', 'task_dependencies',
         'task_progress', 'task_events', 'generations', 'generation_variants', 'shot_generations', 'credit_ledger',
         'credit_budgets', 'workers', 'task_templates', 'provider_jobs', 'provider_pauses', 'provider_keys',
-        'registrations', 'schedule_marks'];
-    v_for_gateway CONSTANT text[] := ARRAY['create_tasks', 'count_call', 'cancel_task', 'cancel_batch', 'retry_task',
+        'registrations', 'uploads', 'schedule_marks'];
+    v_for_gateway CONSTANT text[] := ARRAY['create_tasks', 'count_call', 'hold_upload', 'free_upload', 'cancel_task', 'cancel_batch', 'retry_task',
         'balance', 'notify_provider_job', 'provider_key', 'why_waiting',
         'create_project', 'set_project', 'create_shot', 'set_shot'];
     v_for_worker CONSTANT text[] := ARRAY[

@@ -113,3 +113,33 @@ def test_nobody_passes_when_calls_cannot_be_counted(bounded: Owner) -> None:
         create(bounded)
     assert isinstance(caught.value, TaskError)
     assert stored() == 0
+
+
+def test_upload_is_refused_with_what_is_used_when_it_would_be_too_much(
+    owner: Owner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UNITASK_UPLOAD_BYTES_PER_USER", "250")
+    get_settings.cache_clear()
+    pictures = [tmp_path / f"{i}.png" for i in range(8)]
+    for i, picture in enumerate(pictures):
+        picture.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes([i]) * 92)
+
+    def attempt(picture: Path) -> TaskValidationError | None:
+        try:
+            upload_media(picture, project_id=owner.project_id)
+        except TaskValidationError as error:
+            return error
+        return None
+
+    with ThreadPoolExecutor(8) as pool:
+        refused = [error for error in pool.map(attempt, pictures) if error]
+    assert len(refused) == 6
+    assert refused[0].field == "path"
+    assert all(text in str(refused[0]) for text in ("100 bytes", "200", "250"))
+    other = make_owner("another")
+    upload_media(pictures[0], project_id=other.project_id, token=other.token)
+    with database.transaction() as connection:
+        connection.execute(sa.delete(tables.projects).where(tables.projects.c.id == owner.project_id))
+        project = sa.insert(tables.projects).values(user_id=owner.user_id, name="next").returning(tables.projects.c.id)
+        again = connection.execute(project).scalar_one()
+    upload_media(pictures[7], project_id=again)

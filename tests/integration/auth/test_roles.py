@@ -108,6 +108,8 @@ def test_gateway_creates_and_cancels_and_claims_nothing(owner: Owner) -> None:
         assert may_call(connection) == {
             "create_tasks",
             "count_call",
+            "free_upload",
+            "hold_upload",
             "cancel_task",
             "cancel_batch",
             "retry_task",

@@ -1,0 +1,5 @@
+-- Count an upload no more: it could not be stored.
+CREATE FUNCTION unitask.free_upload(p_key text) RETURNS void
+LANGUAGE sql AS $$
+    DELETE FROM uploads WHERE key = p_key
+$$;
