@@ -7,7 +7,7 @@ import base64
 import mimetypes
 import tempfile
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -15,10 +15,15 @@ from uuid import UUID
 from tasks_lib import storage
 from tasks_lib.errors import TaskError, TaskValidationError, reword
 from tasks_lib.media.images import load_image, probe_image
+from tasks_lib.media.sheet import save_poster
+from tasks_lib.media.stitch import Part, stitch
 from tasks_lib.media.video import check_length, probe
+from tasks_lib.params.asked import merged_notes
 from tasks_lib.providers.base import Work
 from tasks_lib.providers.clients import Client
 from tasks_lib.providers.network import ResultGone
+from tasks_lib.queue import ClaimedTask, Output
+from tasks_lib.types.registry import get_task_type
 
 SIGNED_SECONDS = 3600
 # The largest input that is sent inside a request, where the storage cannot sign a URL for it.
@@ -128,3 +133,46 @@ def _check_image(path: Path) -> tuple[str, dict[str, Any]]:
     # Decoded too: a body that was cut has a whole header.
     load_image(path, 64, 64)
     return IMAGE_SUFFIXES[facts.format], facts.as_dict()
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """A job's result at `path`, what it is by its content, and what is told about the job."""
+
+    path: Path
+    suffix: str
+    facts: dict[str, Any]
+    told: dict[str, Any]
+
+
+def keep(task: ClaimedTask, parts: list[Fetched], notes: tuple[str, ...]) -> Output:
+    """Store a task's file under our own key; several parts are one film."""
+    content_type = get_task_type(task.task_type).content_type
+    path, suffix, facts = parts[0].path, parts[0].suffix, parts[0].facts
+    if len(parts) > 1:
+        path = path.with_suffix(".film.mp4")
+        stitch(
+            [Part.of(part.path) for part in parts],
+            [0] * (len(parts) - 1),
+            path,
+            probe(parts[0].path).fps,
+            mode="independent",
+            on_progress=lambda *_: None,
+            cancelled=lambda: False,
+        )
+        suffix, facts = check(path, content_type)
+    key = storage.output_key(task.project_id, task.id, task.lease_id, f"result{suffix}")
+    storage.put(path, key)
+    shown = {}
+    if content_type == "video":
+        shown["poster"] = storage.output_key(task.project_id, task.id, task.lease_id, "poster.jpg")
+        storage.put(save_poster(path, path.with_suffix(".jpg")), shown["poster"])
+    provenance = {
+        "engine": parts[0].told["name"],
+        "method": "external",
+        "model": {"id": parts[0].told["model"]},
+        "notes": list(notes),
+    }
+    said = merged_notes([*(task.asked["notes"] if task.asked else ()), *notes])
+    told = {"provenance": provenance, "provider_jobs": [part.told for part in parts], "notes": said}
+    return Output(key, {"media": facts, **shown, **told})

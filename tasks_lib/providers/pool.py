@@ -14,26 +14,22 @@ import tempfile
 import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Self, TypeVar
 from uuid import UUID
 
 from tasks_lib import database, storage
 from tasks_lib.errors import DatabaseError, LeaseLostError, ProviderError, TaskError, reword
-from tasks_lib.media.sheet import save_poster
-from tasks_lib.media.stitch import Part, stitch
-from tasks_lib.media.video import probe
-from tasks_lib.params.asked import asked_fields, merged_notes, source_of, texts_in
+from tasks_lib.params.asked import asked_fields, source_of, texts_in
 from tasks_lib.providers import files, jobs
 from tasks_lib.providers.base import Status, Work
 from tasks_lib.providers.clients import Client, Clients
 from tasks_lib.providers.http import Downloads
 from tasks_lib.providers.jobs import Full, Job, JobBell, Unwanted
 from tasks_lib.providers.network import ResultGone
-from tasks_lib.providers.routing import providers, route
+from tasks_lib.providers.routing import Route, providers, route
 from tasks_lib.providers.submission import Submission, unknown
-from tasks_lib.providers.waiting import WaitingQueues
+from tasks_lib.providers.waiting import Parts, WaitingQueues
 from tasks_lib.queue import ClaimedTask, Output, Progress, give_back
 from tasks_lib.queue.worker import Report, Room
 from tasks_lib.settings import Settings, get_settings
@@ -64,16 +60,6 @@ class _Ended(NamedTuple):
     job: Job
     job_id: str
     status: Status
-
-
-@dataclass(frozen=True)
-class _Fetched:
-    """A job's result at `path`, what it is by its content, and what is told about the job."""
-
-    path: Path
-    suffix: str
-    facts: dict[str, Any]
-    told: dict[str, Any]
 
 
 class ProviderPool:
@@ -137,7 +123,8 @@ class ProviderPool:
         works = served.works(task.params, asked_fields(task.asked, task.params))
         self._executing.add(task.id)
         try:
-            ended = await _together([self._part(task, i, served.provider, w, report) for i, w in enumerate(works)])
+            parts = Parts(asyncio.Semaphore(self._limits[served.provider].concurrency))
+            ended = await _together([self._part(task, parts, i, served, w, report) for i, w in enumerate(works)])
             self._executing.discard(task.id)
             self._finishing.add(task.id)
             self._slot_is_free()
@@ -146,7 +133,7 @@ class ProviderPool:
                 fetched = await _together(
                     [self._fetch(task, part, path) for part, path in zip(ended, paths, strict=True)]
                 )
-                return await asyncio.to_thread(_keep, task, fetched, works[0].notes)
+                return await asyncio.to_thread(files.keep, task, fetched, works[0].notes)
         except BaseException as error:
             if isinstance(error, TaskError):
                 _name_fields(error, task)
@@ -169,9 +156,16 @@ class ProviderPool:
             full + self._queues.full_types(), self._queues.free_places(), min(len(self._finishing), self._slots)
         )
 
-    async def _part(self, task: ClaimedTask, part: int, provider: str, work: Work, report: Report) -> _Ended:
+    async def _part(
+        self, task: ClaimedTask, parts: Parts, part: int, served: Route, work: Work, report: Report
+    ) -> _Ended:
         """One job from its submission, or from where an earlier holder left it, to its end at the provider."""
-        job = await self._begin(task, part, provider, work)
+        async with parts.places:
+            job = await self._begin(task, parts, part, served.provider, work)
+            with parts.at_work():
+                return await self._follow(task, job, served.provider, work, report)
+
+    async def _follow(self, task: ClaimedTask, job: Job, provider: str, work: Work, report: Report) -> _Ended:
         report(Progress(0, message=f"{provider}: submitting" if job.fresh else f"{provider}: going on"))
         if job.state == "unknown":
             raise unknown(job)
@@ -194,7 +188,7 @@ class ProviderPool:
             )
         return _Ended(client, job, job_id, status)
 
-    async def _fetch(self, task: ClaimedTask, ended: _Ended, path: Path) -> _Fetched:
+    async def _fetch(self, task: ClaimedTask, ended: _Ended, path: Path) -> files.Fetched:
         """The result of a job, at `path` and checked."""
         client, job, job_id, status = ended
         try:
@@ -207,7 +201,7 @@ class ProviderPool:
         if status.seconds is None and status.cost is None:
             status = await self._late_cost(client, job, job_id, status)
         told = {"name": job.provider, "model": job.model, "job_id": job_id, "seconds": status.seconds}
-        return _Fetched(path, suffix, facts, told)
+        return files.Fetched(path, suffix, facts, told)
 
     @contextmanager
     def _files(self, task: ClaimedTask) -> Iterator[str]:
@@ -222,7 +216,7 @@ class ProviderPool:
             for file in self._folder.glob(f"{name}*"):
                 file.unlink(missing_ok=True)
 
-    async def _begin(self, task: ClaimedTask, part: int, provider: str, work: Work) -> Job:
+    async def _begin(self, task: ClaimedTask, parts: Parts, part: int, provider: str, work: Work) -> Job:
         """The job of a part, at once or after a wait. Raises `LeaseLostError` when there is no room soon."""
         limits = self._limits[provider]
         until = time.monotonic() + LONGEST_FULL_SECONDS
@@ -238,6 +232,11 @@ class ProviderPool:
             )
             if not isinstance(job, Full):
                 return job
+            if parts.running:
+                # The task's own jobs make room for this one; to hand it back would drop what they have begun.
+                await parts.wait_for_one(job.wait)
+                until = time.monotonic() + LONGEST_FULL_SECONDS
+                continue
             seconds = min(job.wait, until - time.monotonic())
             queue = self._queues.of(job.account, limits.concurrency)
             # The last free slot is left to whoever has room elsewhere.
@@ -379,36 +378,3 @@ def _name_fields(error: TaskError, task: ClaimedTask) -> None:
         if text.startswith(storage.SCHEME) and text in str(error):
             field = source_of(text, task.params, fields)
             reword(error, str(error).replace(text, str(field)), field)
-
-
-def _keep(task: ClaimedTask, parts: list[_Fetched], notes: tuple[str, ...]) -> Output:
-    """Store a task's file under our own key; several parts are one film."""
-    content_type = get_task_type(task.task_type).content_type
-    path, suffix, facts = parts[0].path, parts[0].suffix, parts[0].facts
-    if len(parts) > 1:
-        path = path.with_suffix(".film.mp4")
-        stitch(
-            [Part.of(part.path) for part in parts],
-            [0] * (len(parts) - 1),
-            path,
-            probe(parts[0].path).fps,
-            mode="independent",
-            on_progress=lambda *_: None,
-            cancelled=lambda: False,
-        )
-        suffix, facts = files.check(path, content_type)
-    key = storage.output_key(task.project_id, task.id, task.lease_id, f"result{suffix}")
-    storage.put(path, key)
-    shown = {}
-    if content_type == "video":
-        shown["poster"] = storage.output_key(task.project_id, task.id, task.lease_id, "poster.jpg")
-        storage.put(save_poster(path, path.with_suffix(".jpg")), shown["poster"])
-    provenance = {
-        "engine": parts[0].told["name"],
-        "method": "external",
-        "model": {"id": parts[0].told["model"]},
-        "notes": list(notes),
-    }
-    said = merged_notes([*(task.asked["notes"] if task.asked else ()), *notes])
-    told = {"provenance": provenance, "provider_jobs": [part.told for part in parts], "notes": said}
-    return Output(key, {"media": facts, **shown, **told})

@@ -1,17 +1,22 @@
-"""Tasks that wait for room at a full provider: a few, so that the next one is there as soon as a job ends."""
+"""Waiting for room at a full provider: tasks for that of others, and the parts of one task for each other's."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 
 PART_OF_CONCURRENCY = 5
 MIN_PLACES = 2
 
 
 class WaitingQueue:
-    """First come, first served; it has places for a fifth of the jobs that may run at once, or for two."""
+    """Tasks that wait so that the next one is there as soon as a job ends: first come, first served.
+
+    It has places for a fifth of the jobs that may run at once, or for two.
+    """
 
     def __init__(self, concurrency: int) -> None:
         self._places = max(MIN_PLACES, concurrency // PART_OF_CONCURRENCY)
@@ -72,3 +77,29 @@ class WaitingQueues:
     def _shared(self) -> list[WaitingQueue]:
         # Users' own accounts (`fal/<id>`) keep nobody else from being claimed.
         return [queue for account, queue in self._queues.items() if "/" not in account]
+
+
+@dataclass
+class Parts:
+    """The parts of one task: no more of them ask for room than the provider takes jobs."""
+
+    places: asyncio.Semaphore
+    running: int = 0
+    _ended: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """Count a job as running for the block."""
+        self.running += 1
+        try:
+            yield
+        finally:
+            self.running -= 1
+            self._ended.set()
+
+    async def wait_for_one(self, seconds: float) -> None:
+        """Wait until a job of the task has ended, or for so many seconds."""
+        self._ended.clear()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._ended.wait()

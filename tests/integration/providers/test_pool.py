@@ -66,6 +66,27 @@ def test_parts_become_one_film_when_a_turbo_travel_has_several_pairs(
     assert ends == dict(itertools.pairwise(images))
 
 
+def test_task_of_many_parts_is_done_at_one_go_when_its_provider_takes_few_jobs(
+    sim: Simulator, owner: Owner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UNITASK_FAL_CONCURRENCY", "2")
+    get_settings.cache_clear()
+    sim.latency = 0.1
+    params = {"image_urls": [f"https://example.com/{i}.jpg" for i in range(13)], "base_prompts": ["a walk"]}
+    task_id = create_task("wan_2_2_i2v", params, project_id=owner.project_id).task_id
+    run_to_end(task_id)
+    assert get_task(task_id).status == "Complete"
+    assert len(sim.jobs) == 12
+    # Handed back and claimed again, it would have another lease.
+    assert lease_of(task_id) == 1
+
+
+def lease_of(task_id: UUID) -> int:
+    t = tables.tasks
+    with database.transaction() as connection:
+        return int(connection.execute(sa.select(t.c.lease_id).where(t.c.id == task_id)).scalar_one())
+
+
 def test_passing_files_are_gone_when_tasks_have_ended_and_their_worker_lives(
     sim: Simulator, owner: Owner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
