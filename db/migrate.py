@@ -16,6 +16,7 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, create_engine, text
+from sqlalchemy.exc import IntegrityError
 
 HERE = Path(__file__).parent
 ROLES = ("unitask_owner", "unitask_gateway", "unitask_worker", "unitask_reader")
@@ -29,6 +30,11 @@ FROM unnest(current_schemas(false)) s WHERE s <> 'unitask'
 would put it first.
 """
 
+VERSION_TABLE = """
+CREATE TABLE IF NOT EXISTS alembic_version (
+    version_num varchar(32) NOT NULL, CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num))
+"""
+
 logger = logging.getLogger(__name__)
 
 
@@ -37,9 +43,8 @@ def upgrade(url: str) -> None:
     engine = create_engine(url)
     try:
         with engine.begin() as connection:
-            # Two processes that start together would both create the first table.
-            connection.execute(text("SELECT pg_advisory_xact_lock(hashtextextended('unitask.migrate', 0))"))
             connection.execute(text(OUTSIDE))
+            _wait_for_turn(connection)
             config = Config()
             config.set_main_option("script_location", str(HERE / "migrations"))
             config.attributes["connection"] = connection
@@ -47,6 +52,20 @@ def upgrade(url: str) -> None:
             _replace_functions(connection)
     finally:
         engine.dispose()
+
+
+def _wait_for_turn(connection: Connection) -> None:
+    """Lock the table of Alembic's to the end of the transaction: of two that migrate at once, one waits for the other.
+
+    No advisory lock, which every login can take.
+    """
+    try:
+        with connection.begin_nested():
+            connection.execute(text(VERSION_TABLE))
+    except IntegrityError:
+        # The other one made the table meanwhile, and has ended.
+        logger.debug("another process has migrated")
+    connection.execute(text("LOCK TABLE alembic_version IN SHARE ROW EXCLUSIVE MODE"))
 
 
 def is_current(engine: Engine) -> bool:
@@ -72,7 +91,7 @@ def function_files(folder: Path = HERE / "sql" / "functions") -> dict[str, Path]
 def _sources() -> list[str]:
     sql = HERE / "sql"
     policies = [sql / "policies" / f"{name}.sql" for name in POLICIES]
-    files = [*function_files().values(), *sorted((sql / "triggers").glob("*.sql")), *policies]
+    files = [sql / "domains.sql", *function_files().values(), *sorted((sql / "triggers").glob("*.sql")), *policies]
     return [path.read_text() for path in files]
 
 

@@ -510,6 +510,9 @@ provider_pauses = Table(
     Column("paused_until", DateTime(timezone=True), nullable=False),
 )
 
+# What one at a time may do; a row is locked by lock_guard, and nobody else has a right to.
+guards = Table("guards", metadata, Column("name", Text, primary_key=True))
+
 provider_keys = Table(
     "provider_keys",
     metadata,

@@ -114,7 +114,7 @@ def _database(url: str, dry_run: bool) -> Iterator[sa.Engine]:
             if not dry_run:
                 table.sync(engine)
                 # Of two that register at once, one would take for a person's what the other is about to remember.
-                connection.execute(sa.text("SELECT pg_advisory_lock(hashtextextended('unitask.deploy', 0))"))
+                connection.execute(sa.text("SELECT unitask.lock_guard('deploy')"))
             yield engine
     finally:
         engine.dispose()

@@ -30,8 +30,7 @@ def ensure_workers(
         for run_type in run_types:
             with database.transaction() as connection:
                 # Two that look at once would both start one: the second leaves it to the first.
-                lock = sa.text("SELECT pg_try_advisory_xact_lock(hashtextextended('unitask.fleet.' || :pool, 0))")
-                if connection.scalar(lock, {"pool": run_type}):
+                if connection.scalar(sa.text("SELECT unitask.lock_fleet(:pool)"), {"pool": run_type}):
                     missing = _missing(client, run_type, (minimum or {}).get(run_type, 0))
                     started += [_start(client, run_type) for _ in range(missing)]
     return started

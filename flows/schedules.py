@@ -40,8 +40,9 @@ RUNS = 3
 """How often a run whose process dies is started."""
 OPEN = ["PENDING", "RUNNING", "CRASHED"]
 ALIVE = {"type": {"any_": ["SCHEDULED", "PENDING", "RUNNING"]}}
-_LOCK = sa.text("SELECT pg_advisory_xact_lock(hashtextextended('unitask.run.' || :run, 0))")
-_TRY_LOCK = sa.text("SELECT pg_try_advisory_xact_lock(hashtextextended('unitask.run.' || :run, 0))")
+_LOCK = sa.text("SELECT unitask.lock_guard('run ' || :run)")
+_TRY_LOCK = sa.text("SELECT unitask.lock_guard('run ' || :run, false)")
+_FORGET = sa.text("DELETE FROM guards WHERE name = 'run ' || :run")
 _SCHEDULE: TypeAdapter[Any] = TypeAdapter(SCHEDULE_TYPES)
 
 Row = dict[str, Any]
@@ -276,9 +277,15 @@ def registered(client: httpx.Client) -> list[Row]:
 @contextmanager
 def working_on(flow_run_id: str) -> Iterator[None]:
     """Hold a lock while the process of a run lives: whoever gets it from a run that is open knows that it is dead."""
-    with database.get_engine().connect() as connection:
+    # Its row is committed first: whoever only tries would wait for one that is not.
+    with database.transaction() as connection:
         connection.execute(_LOCK, {"run": flow_run_id})
-        yield
+    with database.transaction() as connection:
+        connection.execute(_LOCK, {"run": flow_run_id})
+        try:
+            yield
+        finally:
+            connection.execute(_FORGET, {"run": flow_run_id})
 
 
 def resume_lost(client: httpx.Client, deployment: Row, now: datetime) -> int:

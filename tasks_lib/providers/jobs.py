@@ -21,6 +21,7 @@ from tasks_lib.queue.listening import Bell, Listener
 logger = logging.getLogger(__name__)
 
 ERROR_TEXT_LIMIT = 2_000
+LONGEST_PAUSE_SECONDS = 3600.0
 JOB_LISTENER = Listener("unitask_provider_jobs")
 UNIQUE_VIOLATION = "23505"
 
@@ -126,7 +127,7 @@ def end(job_id: UUID, state: str, status: Status | None = None, error: str | Non
 
 def pause(account: str, seconds: float) -> None:
     """Keep all workers from submitting with an account for a while; the longest pause counts."""
-    database.call("pause_provider", p_account=account, p_seconds=seconds)
+    database.call("pause_provider", p_account=account, p_seconds=min(max(seconds, 0.0), LONGEST_PAUSE_SECONDS))
 
 
 @dataclass(frozen=True)

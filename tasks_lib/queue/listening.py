@@ -20,6 +20,7 @@ logger = logging.getLogger(__name__)
 
 RECONNECT_SECONDS = 1.0
 LINGER_SECONDS = 0.5
+MOST_WORDS = 10_000
 
 
 class Bell:
@@ -30,8 +31,9 @@ class Bell:
         self._listener = listener or LISTENER
 
     def ring(self, word: str) -> None:
-        """Wake whoever waits for this word."""
-        self._event(word).set()
+        """Wake whoever waits for this word. Of others a number is remembered and no more: any login can notify."""
+        if word in self._events or len(self._events) < MOST_WORDS:
+            self._event(word).set()
 
     async def wait(self, word: str, seconds: float) -> bool:
         """Wait for a ring of the word since the last wait, for `seconds` at the most."""

@@ -109,7 +109,7 @@ def sync(engine: Engine) -> None:
     t = tables.task_types
     with engine.begin() as connection:
         # Two that write a first row at once would both insert it.
-        connection.execute(sa.text("SELECT pg_advisory_xact_lock(hashtextextended('unitask.task_types', 0))"))
+        connection.execute(sa.text("SELECT unitask.lock_guard('task_types')"))
         rows = load(connection, lock=True)
         for name, declared in registry.task_types().items():
             values = _declared(declared)

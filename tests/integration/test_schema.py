@@ -105,8 +105,9 @@ def test_migration_is_refused_when_two_files_define_one_function(tmp_path: Path)
 
 def test_no_function_takes_a_time_when_callers_have_clocks_of_their_own(owner: Owner) -> None:
     statement = sa.text(
-        "SELECT p.proname FROM pg_proc p CROSS JOIN unnest(p.proargtypes) t"
-        " WHERE p.pronamespace = 'unitask'::regnamespace AND t = ANY (:types ::regtype[]::oid[])"
+        "SELECT p.proname FROM pg_proc p CROSS JOIN unnest(p.proargtypes) a JOIN pg_type t ON t.oid = a"
+        " WHERE p.pronamespace = 'unitask'::regnamespace"
+        " AND coalesce(nullif(t.typbasetype, 0), t.oid) = ANY (:types ::regtype[]::oid[])"
     )
     types = ["timestamptz", "timestamp", "date", "time", "timetz"]
     with database.transaction() as connection:

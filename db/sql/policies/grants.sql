@@ -10,13 +10,13 @@ DECLARE
         'users', 'user_api_tokens', 'rate_limits', 'projects', 'shots', 'task_types', 'tasks', 'task_dependencies',
         'task_progress', 'task_events', 'generations', 'generation_variants', 'shot_generations', 'credit_ledger',
         'credit_budgets', 'workers', 'task_templates', 'provider_jobs', 'provider_pauses', 'provider_keys',
-        'registrations', 'uploads', 'schedule_marks'];
-    v_for_gateway CONSTANT text[] := ARRAY['create_tasks', 'count_call', 'hold_upload', 'free_upload', 'cancel_task', 'cancel_batch', 'retry_task',
-        'balance', 'notify_provider_job', 'provider_key', 'why_waiting',
+        'registrations', 'uploads', 'schedule_marks', 'guards'];
+    v_for_gateway CONSTANT text[] := ARRAY['create_tasks', 'count_call', 'hold_upload', 'free_upload', 'cancel_task',
+        'cancel_batch', 'retry_task', 'balance', 'notify_provider_job', 'lock_fleet', 'provider_key', 'why_waiting',
         'create_project', 'set_project', 'create_shot', 'set_shot'];
     v_for_worker CONSTANT text[] := ARRAY[
         'claim_tasks', 'heartbeat', 'report_progress', 'complete_task', 'fail_task', 'return_task', 'plant_children',
-        'cancel_held', 'cancel_of_run', 'retry_of_run',
+        'cancel_held', 'cancel_of_run', 'retry_of_run', 'lock_fleet',
         'begin_provider_job', 'end_provider_job', 'pause_provider', 'provider_wait', 'unwanted_provider_jobs'];
     v_function record;
     v_table text;
@@ -61,8 +61,10 @@ BEGIN
     EXECUTE format('GRANT UPDATE (last_used_at) ON %I.user_api_tokens TO unitask_gateway', v_home);
 
     -- Who works, how long the queue is, and what became of the tasks whose runs are shown: no parameters, and no users.
-    EXECUTE format('GRANT SELECT, INSERT, UPDATE ON %I.workers TO unitask_worker', v_home);
-    EXECUTE format('GRANT SELECT, UPDATE ON %I.provider_jobs TO unitask_worker', v_home);
+    -- Column by column: who may update a whole table may lock it against everybody.
+    EXECUTE format('GRANT SELECT, INSERT (id, run_type, host, pid, slots, models, flow_run_id),
+        UPDATE (stopped_at) ON %I.workers TO unitask_worker', v_home);
+    EXECUTE format('GRANT SELECT, UPDATE (job_id, state, ended_at) ON %I.provider_jobs TO unitask_worker', v_home);
     EXECUTE format('GRANT SELECT ON %1$I.task_types, %1$I.task_dependencies TO unitask_worker', v_home);
     EXECUTE format('GRANT SELECT (task_id, percent) ON %I.task_progress TO unitask_worker', v_home);
     EXECUTE format('GRANT SELECT (id, task_type, run_type, status, deps_pending, lease_id, worker_id, parent_task_id,

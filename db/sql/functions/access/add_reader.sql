@@ -8,5 +8,7 @@ BEGIN
     IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = v_role) THEN
         EXECUTE format('CREATE ROLE %I LOGIN IN ROLE unitask_reader', v_role);
     END IF;
+    -- One person must not take all the connections that the server has.
+    EXECUTE format('ALTER ROLE %I CONNECTION LIMIT 5', v_role);
     RETURN v_role;
 END $$;

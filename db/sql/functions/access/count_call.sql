@@ -4,8 +4,8 @@
 -- To be called in a transaction of its own, before the work: the row is locked until the commit, and what is refused
 -- later has still been a call.
 CREATE FUNCTION unitask.count_call(
-    p_user_id uuid, p_kind text, p_rows integer, p_max_calls integer, p_max_rows integer DEFAULT NULL,
-    p_calls integer DEFAULT 1
+    p_user_id unitask.given_id, p_kind unitask.name, p_rows unitask.tally, p_max_calls unitask.tally,
+    p_max_rows unitask.count DEFAULT NULL, p_calls unitask.tally DEFAULT 1
 ) RETURNS void
 LANGUAGE plpgsql AS $$
 #variable_conflict use_column

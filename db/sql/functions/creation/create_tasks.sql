@@ -9,7 +9,7 @@
 -- where the same idempotency key, or the same child of a parent, was there already.
 --
 -- Refusals come as one exception whose DETAIL is a JSON array of {index, field, kind, message}.
-CREATE FUNCTION unitask.create_tasks(p_rows jsonb, p_enforce_credits boolean DEFAULT false)
+CREATE FUNCTION unitask.create_tasks(p_rows unitask.rows, p_enforce_credits boolean DEFAULT false)
 RETURNS TABLE (index integer, task_id uuid, status text, run_type text, price jsonb, created boolean)
 LANGUAGE plpgsql AS $$
 #variable_conflict use_column

@@ -10,7 +10,7 @@ BEGIN
         RETURN;
     END IF;
     -- Creators of one user queue here until their commit: the second counts the first one's hold.
-    PERFORM pg_advisory_xact_lock(hashtextextended('unitask.credits' || p_user_id, 0));
+    PERFORM unitask.lock_guard('credits ' || p_user_id);
     IF p_enforce AND p_project_id IS NULL AND unitask.balance(p_user_id) < p_needed THEN
         RAISE EXCEPTION 'the tasks need % credits and the balance is %', trim_scale(p_needed), trim_scale(unitask.balance(p_user_id))
             USING ERRCODE = 'UT004';

@@ -1,11 +1,11 @@
 -- Settle the hold of each of these tasks once: capture p_cost and give back the rest, or release all of it when p_cost is null. p_life says
 -- which of their lives is meant, if not the one that each is in.
--- A capture never takes more than was held. While nobody knows whether a provider did the work, the hold stays.
+-- A capture never takes more than was held, and never gives. While nobody knows whether a provider did the work, the hold stays.
 CREATE FUNCTION unitask.settle_credits(p_task_ids uuid[], p_cost numeric, p_life integer DEFAULT NULL) RETURNS void
 LANGUAGE sql AS $$
     INSERT INTO credit_ledger (user_id, task_id, project_id, kind, amount, life, held_at)
     SELECT l.user_id, l.task_id, l.project_id, CASE WHEN p_cost IS NULL THEN 'release' ELSE 'capture' END,
-           greatest(0, -l.amount - coalesce(p_cost, 0)), l.life, l.held_at
+           greatest(0, -l.amount - greatest(0, coalesce(p_cost, 0))), l.life, l.held_at
     FROM tasks t JOIN credit_ledger l ON l.task_id = t.id AND l.kind = 'hold' AND l.life = coalesce(p_life, t.retries)
     WHERE t.id = ANY (p_task_ids) AND NOT EXISTS (
         SELECT FROM credit_ledger s WHERE s.task_id = t.id AND s.life = l.life AND s.kind IN ('capture', 'release'))

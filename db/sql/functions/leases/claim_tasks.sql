@@ -7,10 +7,10 @@
 -- (NULL: any), p_without those that it cannot do now. What waits for another kind of worker keeps nobody: a user who has
 -- nothing else waiting is not among those whose turn it is.
 CREATE FUNCTION unitask.claim_tasks(
-    p_run_type text, p_worker_id text, p_limit integer, p_lease_seconds double precision,
-    p_models text[] DEFAULT '{}', p_hosted boolean DEFAULT false, p_user_cap integer DEFAULT NULL,
-    p_task_id uuid DEFAULT NULL, p_look_ahead integer DEFAULT 16, p_without text[] DEFAULT '{}',
-    p_types text[] DEFAULT NULL
+    p_run_type unitask.pool, p_worker_id unitask.name, p_limit unitask.row_limit, p_lease_seconds unitask.lease_seconds,
+    p_models unitask.names DEFAULT '{}', p_hosted boolean DEFAULT false, p_user_cap unitask.count DEFAULT NULL,
+    p_task_id uuid DEFAULT NULL, p_look_ahead unitask.row_limit DEFAULT 16, p_without unitask.names DEFAULT '{}',
+    p_types unitask.names DEFAULT NULL
 )
 RETURNS TABLE (
     id uuid, task_type text, project_id uuid, run_type text, params jsonb, asked jsonb, placement jsonb, model text, parent_task_id uuid,

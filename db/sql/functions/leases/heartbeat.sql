@@ -2,12 +2,16 @@
 -- which of them are still its own (a task that is missing was cancelled or given to another, and must be stopped), and
 -- whether the worker is asked to end.
 CREATE FUNCTION unitask.heartbeat(
-    p_worker_id text, p_task_ids uuid[], p_lease_ids bigint[], p_lease_seconds double precision, p_models text[],
-    p_reports jsonb DEFAULT '[]', p_event_seconds double precision DEFAULT 5,
+    p_worker_id unitask.name, p_task_ids unitask.ids, p_lease_ids unitask.lease_ids, p_lease_seconds unitask.lease_seconds, p_models unitask.names,
+    p_reports unitask.rows DEFAULT '[]', p_event_seconds unitask.seconds DEFAULT 5,
     OUT kept uuid[], OUT drain boolean
 )
 LANGUAGE plpgsql AS $$
 BEGIN
+    IF cardinality(p_task_ids) <> cardinality(p_lease_ids) THEN
+        RAISE EXCEPTION '% tasks came with % leases', cardinality(p_task_ids), cardinality(p_lease_ids)
+            USING ERRCODE = 'UT003';
+    END IF;
     UPDATE workers w SET last_seen_at = clock_timestamp(), models = p_models
     WHERE w.id = p_worker_id RETURNING w.drain INTO drain;
     WITH mine AS (

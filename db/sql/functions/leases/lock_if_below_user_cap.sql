@@ -6,15 +6,13 @@
 CREATE FUNCTION unitask.lock_if_below_user_cap(p_user_id uuid, p_run_type text, p_cap integer, p_wait boolean) RETURNS boolean
 LANGUAGE plpgsql AS $$
 DECLARE
-    v_lock bigint := hashtextextended('unitask.cap' || p_run_type || p_user_id, 0);
+    v_guard CONSTANT text := format('cap %s %s', p_run_type, p_user_id);
 BEGIN
     -- Without the lock first: a user at the cap must not queue everybody's claims.
     IF unitask.live_leases(p_user_id, p_run_type) >= p_cap THEN
         RETURN false;
     END IF;
-    IF p_wait THEN
-        PERFORM pg_advisory_xact_lock(v_lock);
-    ELSIF NOT pg_try_advisory_xact_lock(v_lock) THEN
+    IF NOT unitask.lock_guard(v_guard, p_wait) THEN
         RETURN false;
     END IF;
     RETURN unitask.live_leases(p_user_id, p_run_type) < p_cap;

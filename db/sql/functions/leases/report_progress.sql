@@ -1,14 +1,18 @@
 -- Progress of a worker's running tasks, in a table of its own so that their rows stay still; and now and then an event.
 -- p_reports is a JSON array of {task_id, lease_id, percent, step, total_steps, message, preview_key}.
 -- Answers the tasks that are not the caller's any more: nothing is stored of them.
-CREATE FUNCTION unitask.report_progress(p_reports jsonb, p_event_seconds double precision DEFAULT 5) RETURNS uuid[]
+CREATE FUNCTION unitask.report_progress(p_reports unitask.rows, p_event_seconds unitask.seconds DEFAULT 5) RETURNS uuid[]
 LANGUAGE plpgsql AS $$
 DECLARE
     v_kept uuid[];
 BEGIN
+    PERFORM unitask.require_own_location(t.project_id, r ->> 'preview_key')
+    FROM jsonb_array_elements(p_reports) r JOIN tasks t ON t.id = (r ->> 'task_id')::uuid
+    WHERE r ->> 'preview_key' IS NOT NULL;
     WITH report AS (
         SELECT * FROM jsonb_to_recordset(p_reports) AS r (
-            task_id uuid, lease_id bigint, percent real, step integer, total_steps integer, message text, preview_key text)
+            task_id uuid, lease_id bigint, percent real, step unitask.count,
+            total_steps unitask.count, message unitask.message, preview_key unitask.location)
     ),
     mine AS (
         -- The share lock keeps a cancel or a rescue from slipping in between this check and the write. In the order of

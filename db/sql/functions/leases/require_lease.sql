@@ -9,7 +9,7 @@ BEGIN
     IF v_task.id IS NULL THEN
         RAISE EXCEPTION 'there is no task %', p_task_id USING ERRCODE = 'UT002';
     END IF;
-    IF v_task.status <> 'Processing' OR v_task.lease_id <> p_lease_id THEN
+    IF v_task.status <> 'Processing' OR v_task.lease_id IS DISTINCT FROM p_lease_id THEN
         RAISE EXCEPTION 'lease % of task % is over: the task is % under lease %',
             p_lease_id, p_task_id, v_task.status, v_task.lease_id USING ERRCODE = 'UT001';
     END IF;

@@ -9,7 +9,7 @@ BEGIN
     -- One rescuer at a time; the others have their own claim to make.
     -- By the time of the statement, which an index can be asked for.
     IF NOT EXISTS (SELECT FROM tasks WHERE status = 'Processing' AND leased_until < statement_timestamp())
-       OR NOT pg_try_advisory_xact_lock(hashtextextended('unitask.rescue', 0)) THEN
+       OR NOT unitask.lock_guard('rescue', false) THEN
         RETURN 0;
     END IF;
     FOR v_id IN

@@ -6,7 +6,7 @@
 --   cap         its user has as many running as one may have
 --   turn        others are before it
 CREATE FUNCTION unitask.why_waiting(
-    p_ids uuid[], p_lease_seconds double precision, p_user_cap integer, p_limits jsonb DEFAULT '{}'
+    p_ids unitask.ids, p_lease_seconds unitask.lease_seconds, p_user_cap unitask.count, p_limits unitask.object DEFAULT '{}'
 )
 RETURNS TABLE (
     id uuid, reason text, run_type text, seconds double precision, error text, other_id uuid, other_name text,

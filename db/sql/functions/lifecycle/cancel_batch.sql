@@ -1,7 +1,7 @@
 -- Cancel what has not ended of a batch, p_limit tasks at a time, so that no transaction holds thousands of rows: call it
 -- until it answers none. The batch is named by its id or by that of a task in it, which may be a batch of its own;
 -- p_user_id NULL means anybody's.
-CREATE FUNCTION unitask.cancel_batch(p_id uuid, p_user_id uuid, p_reason text, p_limit integer DEFAULT 200)
+CREATE FUNCTION unitask.cancel_batch(p_id unitask.given_id, p_user_id uuid, p_reason unitask.message, p_limit unitask.row_limit DEFAULT 200)
 RETURNS uuid[]
 LANGUAGE plpgsql AS $$
 DECLARE

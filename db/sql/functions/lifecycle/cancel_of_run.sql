@@ -1,6 +1,6 @@
 -- Cancel what a flow run of Prefect's has made or shows, since that run was cancelled. Answers the ids that were
 -- cancelled. A task that was brought back since then, in the last p_seconds, stays.
-CREATE FUNCTION unitask.cancel_of_run(p_flow_run_id uuid, p_reason text, p_seconds double precision DEFAULT 0)
+CREATE FUNCTION unitask.cancel_of_run(p_flow_run_id unitask.given_id, p_reason unitask.message, p_seconds unitask.seconds DEFAULT 0)
 RETURNS uuid[]
 LANGUAGE plpgsql AS $$
 DECLARE

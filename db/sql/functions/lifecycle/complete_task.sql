@@ -1,7 +1,7 @@
 -- A task is done: status, generations and variants, credits, dependants, parent, all in this one transaction.
 -- To complete the same lease again changes nothing and answers the same.
 CREATE FUNCTION unitask.complete_task(
-    p_task_id uuid, p_lease_id bigint, p_output_location text, p_result jsonb, p_cost numeric DEFAULT NULL
+    p_task_id unitask.given_id, p_lease_id unitask.lease_id, p_output_location unitask.location, p_result unitask.object, p_cost unitask.amount DEFAULT NULL
 ) RETURNS text[]
 LANGUAGE plpgsql AS $$
 DECLARE
@@ -16,14 +16,15 @@ BEGIN
         RETURN '{}';
     END IF;
     v_task := unitask.require_lease(p_task_id, p_lease_id);
+    PERFORM unitask.require_own_location(v_task.project_id, p_output_location);
     v_cost := unitask.cost_of(v_task, p_cost);
     UPDATE tasks
     SET status = 'Complete', leased_until = NULL, finished_at = clock_timestamp(), output_location = p_output_location,
         result = p_result, cost = v_cost, error_kind = NULL, error_message = NULL
     WHERE id = p_task_id;
     PERFORM unitask.place_output(v_task, p_output_location, p_result);
-    PERFORM unitask.settle_credits(ARRAY[p_task_id], v_cost);
-    v_ready := unitask.settle_dependants(ARRAY[p_task_id]);
+    PERFORM unitask.settle_credits(ARRAY[v_task.id], v_cost);
+    v_ready := unitask.settle_dependants(ARRAY[v_task.id]);
     IF v_task.parent_task_id IS NOT NULL THEN
         PERFORM unitask.report_parent(v_task.parent_task_id, 0);
     END IF;

@@ -1,6 +1,6 @@
 -- Bring back the task that a flow run of Prefect's shows, since that run was asked to try again. Answers the task as it
 -- is now, and whether it has been at work for a while already; nothing if the run shows no task.
-CREATE FUNCTION unitask.retry_of_run(p_flow_run_id uuid, p_enforce_credits boolean DEFAULT false)
+CREATE FUNCTION unitask.retry_of_run(p_flow_run_id unitask.given_id, p_enforce_credits boolean DEFAULT false)
 RETURNS TABLE (task_id uuid, status text, error_message text, at_work boolean)
 LANGUAGE plpgsql AS $$
 #variable_conflict use_column

@@ -2,7 +2,7 @@
 -- below it did not complete, and with the siblings that failed only because of it. The task itself is claimable
 -- in p_after seconds, by its id at once.
 CREATE FUNCTION unitask.retry_task(
-    p_task_id uuid, p_enforce_credits boolean DEFAULT false, p_after double precision DEFAULT 0
+    p_task_id unitask.given_id, p_enforce_credits boolean DEFAULT false, p_after unitask.seconds DEFAULT 0
 ) RETURNS uuid[]
 LANGUAGE plpgsql AS $$
 DECLARE
@@ -16,7 +16,7 @@ BEGIN
         SELECT t.id, t.parent_task_id FROM above JOIN tasks t ON t.id = above.parent_task_id
     ),
     touched AS (
-        SELECT p_task_id AS id
+        SELECT p_task_id::uuid AS id
         UNION
         SELECT n.id FROM touched CROSS JOIN LATERAL (
             SELECT t.id FROM tasks t WHERE t.parent_task_id = touched.id
@@ -57,7 +57,7 @@ BEGIN
     PERFORM set_config('unitask.retrying', 'on', true);
     UPDATE tasks
     SET status = 'Pending', attempt = 0, retries = retries + 1, retried_at = clock_timestamp(), finished_at = NULL,
-        run_after = clock_timestamp() + make_interval(secs => CASE WHEN id = p_task_id THEN p_after ELSE 0 END),
+        run_after = clock_timestamp() + make_interval(secs => CASE WHEN id = p_task_id THEN coalesce(p_after, 0) ELSE 0 END),
         error_kind = NULL, error_message = NULL
     WHERE id = ANY (v_again);
     PERFORM set_config('unitask.retrying', '', true);

@@ -1,6 +1,6 @@
 -- Make a project for a user. With p_may_begin, a user who is known by a verified token alone gets their row first. Its
 -- name is their id: a name that they chose could be that of somebody whom operators know by it.
-CREATE FUNCTION unitask.create_project(p_user_id uuid, p_name text, p_aspect_ratio text, p_may_begin boolean)
+CREATE FUNCTION unitask.create_project(p_user_id unitask.given_id, p_name unitask.name, p_aspect_ratio unitask.title, p_may_begin boolean)
 RETURNS SETOF projects
 LANGUAGE plpgsql AS $$
 BEGIN

@@ -1,5 +1,5 @@
 -- Change what is given of a project, and keep what is null.
-CREATE FUNCTION unitask.set_project(p_project_id uuid, p_name text, p_aspect_ratio text) RETURNS SETOF projects
+CREATE FUNCTION unitask.set_project(p_project_id unitask.given_id, p_name unitask.title, p_aspect_ratio unitask.title) RETURNS SETOF projects
 LANGUAGE plpgsql AS $$
 DECLARE
     v_user_id uuid;

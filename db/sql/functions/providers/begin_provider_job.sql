@@ -7,8 +7,8 @@
 -- under live leases (counted, never kept in a counter), fewer than p_per_minute submissions in the last minute, and no
 -- pause. Without room `wait` says for how many seconds, and nothing is stored.
 CREATE FUNCTION unitask.begin_provider_job(
-    p_task_id uuid, p_lease_id bigint, p_part integer, p_provider text, p_model text,
-    p_concurrency integer, p_per_minute integer
+    p_task_id unitask.given_id, p_lease_id unitask.lease_id, p_part unitask.tally, p_provider unitask.name, p_model unitask.name,
+    p_concurrency unitask.given_count, p_per_minute unitask.given_count
 )
 RETURNS TABLE (id uuid, key text, provider text, account text, sealed_key text, model text, state text, job_id text,
                age double precision, fresh boolean, wait double precision)
@@ -32,7 +32,7 @@ BEGIN
 
     v_account := unitask.provider_account(v_task.user_id, p_provider);
     -- Two claims would both count the same jobs otherwise.
-    PERFORM pg_advisory_xact_lock(hashtextextended('unitask.provider' || v_account, 0));
+    PERFORM unitask.lock_guard('provider ' || v_account);
     v_wait := unitask.provider_wait(v_account, p_concurrency, p_per_minute);
     IF v_wait > 0 THEN
         RETURN QUERY SELECT NULL::uuid, NULL, p_provider, v_account, NULL, p_model, NULL, NULL, 0::double precision,

@@ -2,8 +2,8 @@
 -- but an unknown one becomes known, and the result of a job that succeeded may turn out to be lost.
 -- A task that ended, or was retried, before its job's outcome was known gets the credits of that life settled now.
 CREATE FUNCTION unitask.end_provider_job(
-    p_id uuid, p_state text, p_error text DEFAULT NULL, p_seconds double precision DEFAULT NULL,
-    p_cost double precision DEFAULT NULL
+    p_id unitask.given_id, p_state unitask.job_end, p_error unitask.message DEFAULT NULL, p_seconds unitask.seconds DEFAULT NULL,
+    p_cost unitask.dollars DEFAULT NULL
 ) RETURNS void
 LANGUAGE plpgsql AS $$
 DECLARE

@@ -1,6 +1,6 @@
 -- A provider says by webhook that one of its jobs has news: wake whoever waits for it, to look there for the truth.
 -- Answers whether that account has such a job. Nothing is stored, so repeated and late webhooks do no harm.
-CREATE FUNCTION unitask.notify_provider_job(p_account text, p_job_id text) RETURNS boolean
+CREATE FUNCTION unitask.notify_provider_job(p_account unitask.account, p_job_id unitask.name) RETURNS boolean
 LANGUAGE plpgsql AS $$
 DECLARE
     v_job provider_jobs;

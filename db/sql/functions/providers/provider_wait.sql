@@ -1,5 +1,5 @@
 -- For how many seconds an account takes no new job: 0 when there is room now.
-CREATE FUNCTION unitask.provider_wait(p_account text, p_concurrency integer, p_per_minute integer)
+CREATE FUNCTION unitask.provider_wait(p_account unitask.account, p_concurrency unitask.given_count, p_per_minute unitask.given_count)
 RETURNS double precision
 LANGUAGE sql AS $$
     SELECT greatest(

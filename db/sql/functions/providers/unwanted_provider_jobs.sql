@@ -1,7 +1,7 @@
 -- Jobs that still run for tasks that have ended or are gone, for the caller to cancel at their providers: of the
 -- providers that it has a key for (p_providers), and of users who have given theirs.
 -- Each is given out again only after p_again_seconds, so that several workers share them.
-CREATE FUNCTION unitask.unwanted_provider_jobs(p_limit integer, p_again_seconds double precision, p_providers text[])
+CREATE FUNCTION unitask.unwanted_provider_jobs(p_limit unitask.row_limit, p_again_seconds unitask.seconds, p_providers unitask.names)
 RETURNS TABLE (id uuid, provider text, account text, sealed_key text, model text, job_id text)
 LANGUAGE sql AS $$
     UPDATE provider_jobs p SET cancelling_at = clock_timestamp()

@@ -1,6 +1,8 @@
 -- Count an upload for the user of its project before it is stored; the same bytes again count once. Raises UT005 when the
 -- user would then have more than p_max_bytes.
-CREATE FUNCTION unitask.hold_upload(p_project_id uuid, p_key text, p_bytes bigint, p_max_bytes bigint) RETURNS void
+CREATE FUNCTION unitask.hold_upload(
+    p_project_id unitask.given_id, p_key unitask.location, p_bytes unitask.bytes, p_max_bytes unitask.bytes
+) RETURNS void
 LANGUAGE plpgsql AS $$
 DECLARE
     v_user uuid;
