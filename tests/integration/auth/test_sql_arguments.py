@@ -145,6 +145,7 @@ OF_A_TYPE = {
     "boolean": "false",
     "text": "'x'",
     "integer": "1",
+    "bigint": "1",
     "double precision": "1",
     "numeric": "0",
     "text[]": "ARRAY['x']",
