@@ -41,7 +41,7 @@ kills: $(STAMP) ## SIGKILL at every point of the flows and a hundred times of a 
 	UNITASK_TEST_LONG=1 $(BIN)/python -m pytest -rP tests/integration/test_watch.py -k killed
 	UNITASK_TEST_LONG=1 UNITASK_TEST_AWAY_SECONDS=60 $(BIN)/python -m pytest tests/flows/test_crash_points.py tests/flows/test_prefect_away.py tests/acceptance/test_outage.py
 
-chaos: $(STAMP) ## ten minutes of mixed work while workers are killed and Postgres restarts; SEED=n repeats a run
+chaos: $(STAMP) ## ten minutes of mixed work on a whole platform while processes are killed, servers restart and people click in Prefect; SEED=n repeats a run
 	$(BIN)/python -m tests.chaos --seconds 600 $(if $(SEED),--seed $(SEED))
 
 soak: $(STAMP) ## ten minutes of 5,000 tasks at a provider that misbehaves, in one worker; SEED=n repeats its faults

@@ -1,6 +1,7 @@
-"""Mixed work while workers are killed and Postgres is restarted at random: nothing lost, nothing doubled, nobody owes.
+"""Mixed work on a whole platform while processes are killed, servers restart, and people click in Prefect at random.
 
-`python -m tests.chaos --seconds 600 [--seed N]`. The seed decides every move; it is printed, and repeats them.
+`python -m tests.chaos --seconds 600 [--seed N]`. The seed decides every move; it is printed, and repeats them. At the
+end everybody leaves off, and then rows, runs, nodes, books and schedules must say the same: see truth.py.
 """
 
 from __future__ import annotations
@@ -8,88 +9,92 @@ from __future__ import annotations
 import argparse
 import os
 import random
-import subprocess
+import shutil
+import signal
 import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 from uuid import UUID
 
-import sqlalchemy as sa
+import psutil
 
-from db import embedded, tables
-from db.migrate import upgrade
-from tasks_lib import (
-    cancel_batch,
-    cancel_task,
-    create_tasks,
-    create_travel_between_images_task,
-    database,
-    retry_task,
-)
+from db import embedded
+from deployments import processes, supervisor
+from deployments.deploy import deploy
+from deployments.state import state
+from flows import api, fleet
+from tasks_lib import cancel_batch, cancel_task, create_tasks, create_travel_between_images_task, database, retry_task
 from tasks_lib.errors import ConflictError, DatabaseError
 from tasks_lib.settings import get_settings
-from tasks_lib.types import table
+from tasks_lib.templates import create_template
+from tests.chaos import truth
+from tests.chaos.people import People
 from tests.conftest import Owner, make_owner
-from tests.crash.test_kills import ROOT, TRAVEL, make_images
+from tests.crash.test_kills import TRAVEL, make_images
+from tests.flows.conftest import SETTINGS, Platform
 
 T = TypeVar("T")
-POOLS = ("api", "gpu", "gpu")
 MOVES = {
-    "create": 7,
+    "create": 6,
     "create_broken": 1,
     "create_batch": 1,
+    "trigger": 3,
     "cancel": 2,
     "cancel_batch": 1,
     "retry": 2,
     "kill": 3,
     "restart_postgres": 1,
+    "restart_prefect": 1,
+    "cancel_run": 3,
+    "retry_run": 3,
+    "delete_run": 1,
+    "pause": 2,
+    "resume": 3,
+    "limit": 1,
+    "change_schedule": 2,
 }
-PAUSE_SECONDS = 2.0
+OF_PEOPLE = {"cancel_run", "retry_run", "delete_run", "pause", "resume", "limit", "change_schedule"}
+PAUSE_SECONDS = 3.0
 END_SECONDS = 600
+LOOK_SECONDS = 2.0
 
 
 class Chaos:
-    """Workers in processes, the moves that disturb them, and what must be true afterwards."""
+    """The moves that disturb a platform, and what must be true afterwards."""
 
-    def __init__(self, seed: int, home: Path, owner: Owner, images: list[str]) -> None:
+    def __init__(self, seed: int, home: Path, owner: Owner, people: People, images: list[str]) -> None:
         self.rng = random.Random(seed)
         self.home = home
         self.owner = owner
+        self.people = people
         self.images = images
         self.travels: list[UUID] = []
         self.moves: Counter[str] = Counter()
-        self.workers = [self.start_worker(pool) for pool in POOLS]
-
-    def start_worker(self, pool: str) -> subprocess.Popen[bytes]:
-        return subprocess.Popen([sys.executable, "-m", "tests.crash.process", "work", pool], cwd=ROOT)
 
     def move(self) -> None:
         """Do something, as the seed says."""
         name = self.rng.choices(list(MOVES), list(MOVES.values()))[0]
         self.moves[name] += 1
-        getattr(self, name)()
+        getattr(self.people if name in OF_PEOPLE else self, name)()
 
     def create(self, images: list[str] | None = None) -> None:
-        count = self.rng.randint(2, 4)
-        chained = self.rng.random() < 0.3
+        count, chained = self.rng.randint(2, 4), self.rng.random() < 0.3
         key = f"travel {len(self.travels)}"
-        self.travels.append(
-            persist(
-                lambda: (
-                    create_travel_between_images_task(
-                        project_id=self.owner.project_id,
-                        image_urls=images or self.images[:count],
-                        independent_segments=not chained,
-                        idempotency_key=key,
-                        **TRAVEL,
-                    ).task_id
-                )
+        made = persist(
+            lambda: create_travel_between_images_task(
+                project_id=self.owner.project_id,
+                image_urls=images or self.images[:count],
+                independent_segments=not chained,
+                idempotency_key=key,
+                **TRAVEL,
             )
         )
+        self.travels.append(made.task_id)
 
     def create_broken(self) -> None:
         self.create([self.images[0], "https://nobody.invalid/picture.jpg"])
@@ -106,63 +111,68 @@ class Chaos:
         ]
         self.travels += persist(lambda: [answer.task_id for answer in create_tasks(requests)])
 
+    def trigger(self) -> None:
+        images = self.images[: self.rng.randint(2, 3)]
+        request = {"project_id": str(self.owner.project_id), "image_urls": images, **TRAVEL}
+        self.people.trigger({"request": request})
+
     def cancel_batch(self) -> None:
-        if self.travels:
-            travel = self.rng.choice(self.travels)
-            persist(lambda: cancel_batch(travel))
+        self._change(cancel_batch)
 
     def cancel(self) -> None:
-        if self.travels:
-            travel = self.rng.choice(self.travels)
-            persist(lambda: cancel_task(travel))
+        self._change(cancel_task)
 
     def retry(self) -> None:
+        self._change(retry_task)
+
+    def _change(self, change: Callable[[UUID], object]) -> None:
+        at = self.rng.random()
         if self.travels:
-            travel = self.rng.choice(self.travels)
-            try:
-                persist(lambda: retry_task(travel))
-            except ConflictError:
-                return
+            with suppress(ConflictError):
+                persist(lambda: change(self.travels[int(at * len(self.travels))]))
 
     def kill(self) -> None:
-        index = self.rng.randrange(len(self.workers))
-        self.workers[index].kill()
-        self.workers[index].wait()
-        self.workers[index] = self.start_worker(POOLS[index])
+        """End the process of a flow run: a worker's, an engine's, a request's."""
+        at = self.rng.random()
+        found = [process for process in processes.marked(self.home) if _has_flow_run(process)]
+        if found:
+            with suppress(psutil.NoSuchProcess):
+                sorted(found, key=lambda process: process.pid)[int(at * len(found))].kill()
 
     def restart_postgres(self) -> None:
         embedded.stop(self.home)
         time.sleep(self.rng.uniform(0, 2))
         embedded.start(self.home)
 
-    def stop(self) -> None:
-        for worker in self.workers:
-            worker.kill()
-            worker.wait()
+    def restart_prefect(self) -> None:
+        run = state(self.home)
+        if run and "server" in run.pids:
+            with suppress(ProcessLookupError):
+                os.kill(run.pids["server"], signal.SIGKILL)
 
-    def wait_until_all_have_ended(self) -> None:
-        """Undisturbed, everything ends."""
-        end = time.monotonic() + END_SECONDS
-        while left := persist(open_tasks):
-            assert time.monotonic() < end, f"{left} tasks have not ended"
-            time.sleep(0.5)
+    def rest(self) -> None:
+        """Undisturbed, everything ends, and everything agrees."""
+        self.people.end_disturbances()
+        wait(lambda: [f"{left} tasks"] if (left := persist(truth.open_tasks)) else [], "have not ended")
+        # What it does every two minutes, now.
+        maintenance = self.people.deployment("maintenance/maintenance")["id"]
+        self.people.call("POST", f"/deployments/{maintenance}/create_flow_run", {})
+        wait(lambda: persist(lambda: truth.disagreements(self.people)), "disagree")
 
-    def check(self) -> dict[str, int]:
-        """Nothing lost, no output twice, the ledger level. Answers how the tasks ended."""
-        t, v = tables.tasks, tables.generation_variants
-        with database.transaction() as connection:
-            roots = connection.scalars(sa.select(t.c.id).where(t.c.parent_task_id.is_(None))).all()
-            assert sorted(roots) == sorted(self.travels), "a travel is lost or was made twice"
-            outputs = Counter(connection.scalars(sa.select(v.c.task_id)))
-            leaves = connection.execute(sa.select(t.c.id, t.c.status).where(t.c.parent_task_id.is_not(None))).all()
-            assert outputs == Counter(row.id for row in leaves if row.status == "Complete"), (
-                "an output is lost or twice there"
-            )
-            assert database.call_in(connection, "ledger_faults") == []
-            total = connection.execute(sa.select(sa.func.sum(tables.credit_ledger.c.amount))).scalar_one()
-            assert total == connection.execute(sa.select(sa.func.unitask.balance(self.owner.user_id))).scalar_one()
-            ends = connection.execute(sa.select(t.c.status, sa.func.count()).group_by(t.c.status))
-            return {row[0]: row[1] for row in ends}
+
+def _has_flow_run(process: psutil.Process) -> bool:
+    try:
+        return processes.FLOW_RUN in process.environ()
+    except psutil.Error:
+        return False
+
+
+def wait(left: Callable[[], list[str]], what: str) -> None:
+    """Wait until nothing is left of what should not be."""
+    end = time.monotonic() + END_SECONDS
+    while found := left():
+        assert time.monotonic() < end, f"{what}:\n" + "\n".join(found)
+        time.sleep(LOOK_SECONDS)
 
 
 def persist(function: Callable[[], T]) -> T:
@@ -176,50 +186,50 @@ def persist(function: Callable[[], T]) -> T:
             time.sleep(0.5)
 
 
-def open_tasks() -> int:
-    """How many tasks have not ended."""
-    t = tables.tasks
-    with database.transaction() as connection:
-        statement = sa.select(sa.func.count()).where(t.c.status.in_(("Pending", "Processing")))
-        return connection.execute(statement).scalar_one()
-
-
 def run(seed: int, seconds: float) -> None:
-    """One run on a Postgres of its own."""
-    with tempfile.TemporaryDirectory(prefix="unitask-chaos-") as folder:
-        home = Path(folder)
-        url = embedded.ensure_database(embedded.start(home), database.DATABASE_NAME)
-        chaos: Chaos | None = None
-        try:
-            upgrade(url)
-            set_environment(url, home)
-            table.sync(database.get_engine())
-            owner = make_owner()
-            set_environment(url, home, UNITASK_TOKEN=owner.token)
-            chaos = Chaos(seed, home, owner, make_images(owner, home, 4))
+    """One run on a platform of its own."""
+    # Not under a folder that only its owner may enter: Postgres runs as another user.
+    home = Path(tempfile.mkdtemp(prefix="unitask-chaos-"))
+    set_environment(home)
+    ended = False
+    try:
+        platform = supervisor.up(home)
+        deploy(home)
+        owner = make_owner()
+        set_environment(home, UNITASK_TOKEN=owner.token)
+        with api.client(platform.prefect_api_url) as client:
+            Platform(platform, client, owner, home).save_token()
+            images = make_images(owner, home, 4)
+            create_template("upscaled", "image_upscale", {}, project_id=owner.project_id)
+            batch = {
+                "project_id": str(owner.project_id), "template": "upscaled", "items": [{"image_url": images[0]}]
+            }  # fmt: skip
+            people = People(client, random.Random(seed + 1), batch)
+            chaos = Chaos(seed, home, owner, people, images)
+            fleet.ensure_workers(minimum={"gpu": 1, "api": 1}, api_url=platform.prefect_api_url)
             end = time.monotonic() + seconds
             while time.monotonic() < end:
                 chaos.move()
                 time.sleep(chaos.rng.uniform(0, PAUSE_SECONDS))
-            chaos.wait_until_all_have_ended()
-            print(f"seed {seed}: {dict(chaos.moves)}; tasks {chaos.check()}")
-        finally:
-            if chaos is not None:
-                chaos.stop()
-            embedded.stop(home)
+            print(f"moves {dict(chaos.moves)}", flush=True)
+            chaos.rest()
+            tasks = truth.check_rows(owner.user_id, chaos.travels, people)
+            print(f"seed {seed}: {dict(chaos.moves)}; tasks {tasks}")
+            ended = True
+    finally:
+        supervisor.down(home)
+        if ended:
+            shutil.rmtree(home)
+        else:
+            print(f"the platform's logs and database are left in {home}", file=sys.stderr)
 
 
-def set_environment(url: str, home: Path, **more: Any) -> None:
+def set_environment(home: Path, **more: str) -> None:
     """Settings for this process and those that it starts: short intervals, everything under `home`."""
-    os.environ.update(
-        UNITASK_DATABASE_URL=url,
-        UNITASK_HOME=str(home),
-        UNITASK_STORAGE_URL=f"file://{home / 'storage'}",
-        UNITASK_LEASE_SECONDS="5",
-        UNITASK_HEARTBEAT_SECONDS="0.5",
-        UNITASK_POLL_SECONDS="0.5",
-        **more,
-    )
+    for name in ("UNITASK_DATABASE_URL", "UNITASK_STORAGE_URL", "PREFECT_API_URL"):
+        os.environ.pop(name, None)
+    os.environ.update(SETTINGS)
+    os.environ.update(UNITASK_HOME=str(home), UNITASK_GPU_WORKERS="2", **more)
     get_settings.cache_clear()
 
 
