@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
+import httpx
 from prefect.client.schemas.objects import State
 
 from flows import fleet
@@ -16,6 +18,8 @@ from flows.runs import is_tried_again, this_flow_run_id
 from flows.tokens import open_token
 from tasks_lib.auth import Caller, authenticate
 from tasks_lib.creation import TaskCreated, TaskRequest, ValidRequest, store, validate
+from tasks_lib.database import through_outages
+from tasks_lib.errors import DatabaseError
 from tasks_lib.outcomes import TaskOutcome, outcome_of
 from tasks_lib.queue import leases
 
@@ -40,7 +44,7 @@ async def create_task_flow(
     """
     created = await create(request, token_block, sealed_token)
     await wake_workers()
-    return completed(await asyncio.to_thread(outcome_of, created.task_id, created=created.created))
+    return completed(await through_outages(outcome_of, created.task_id, created=created.created))
 
 
 async def create(
@@ -63,7 +67,7 @@ async def validate_request(request: TaskRequest | Mapping[str, Any]) -> ValidReq
 async def authorise(valid: ValidRequest, token_block: str, sealed_token: str | None) -> Caller:
     """Who is calling: the holder of the token that was sealed for this request, or of the one in the block."""
     token = await open_token(token_block, sealed_token, valid.request.model_dump(mode="json"))
-    return await asyncio.to_thread(authenticate, token)
+    return await through_outages(authenticate, token)
 
 
 @Step
@@ -74,13 +78,14 @@ async def insert(valid: ValidRequest, caller: Caller, claimable_after: float = 0
         # Whatever became of the first attempt, and if two come at once: one run, one task.
         key = {"idempotency_key": f"run:{run_id}"}
         valid = replace(valid, request=valid.request.model_copy(update=key))
-    (created,) = await asyncio.to_thread(store, [valid], caller, claimable_after=claimable_after, made_by_run_id=run_id)
+    (created,) = await through_outages(store, [valid], caller, claimable_after=claimable_after, made_by_run_id=run_id)
     if created.status in ("Failed", "Cancelled") and await is_tried_again():
-        await asyncio.to_thread(leases.retry, created.task_id, claimable_after)
+        await through_outages(leases.retry, created.task_id, claimable_after)
     return created
 
 
 @Step
 async def wake_workers() -> None:
-    """Start worker flows where the work that waits has none."""
-    await asyncio.to_thread(fleet.ensure_workers)
+    """Start worker flows where the work that waits has none; the task is stored whatever comes of that."""
+    with suppress(httpx.HTTPError, DatabaseError):
+        await asyncio.to_thread(fleet.ensure_workers)

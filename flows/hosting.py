@@ -27,10 +27,10 @@ from prefect.client.schemas.objects import FlowRun, State, TaskRun
 from prefect.context import FlowRunContext, TagsContext
 from prefect.exceptions import Abort, ObjectNotFound, Pause, PrefectException
 from prefect.runtime import flow_run
-from prefect.states import Failed
+from prefect.states import Failed, Running
 
 from flows import report
-from flows.mending import CANCELLED
+from flows.mending import CANCELLED, CANNOT_END
 from flows.pages import key_of
 from flows.runs import (
     HOST_ENDS,
@@ -265,11 +265,17 @@ async def _first(*waiting: asyncio.Future[Any], within: float | None = None) -> 
 
 
 async def _cancel_if_asked(client: PrefectClient, run_id: UUID) -> bool:
-    """Cancel what a run shows if somebody has cancelled the run; answer whether. Raises `ObjectNotFound`."""
+    """Cancel what a run shows if somebody has cancelled the run; answer whether. Raises `ObjectNotFound`.
+
+    One that was ended by hand in another way goes on: this process follows its task.
+    """
     state = (await client.read_flow_run(run_id)).state
-    asked = state is not None and (state.is_cancelling() or state.is_cancelled())
+    assert state is not None
+    asked = state.is_cancelling() or state.is_cancelled()
     if asked:
         await asyncio.to_thread(leases.cancel_of_run, run_id, CANCELLED)
+    elif state.is_completed() or state.is_failed():
+        await client.set_flow_run_state(run_id, Running(message=CANNOT_END), force=True)
     return asked
 
 

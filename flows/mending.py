@@ -7,6 +7,7 @@ longer, and those that were cancelled, tried again or changed at a moment when n
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -24,7 +25,7 @@ from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.states import Cancelled, Failed, Running
 
 from db import tables
-from flows.runs import OPEN, PAGE, close_flow_run, state_like
+from flows.runs import OPEN, PAGE, close_flow_run, close_task_runs, state_like
 from tasks_lib import database
 from tasks_lib.errors import TaskError
 from tasks_lib.events import FINAL
@@ -36,8 +37,10 @@ GRACE = timedelta(seconds=15)
 FINAL_STATES = [StateType.COMPLETED, StateType.FAILED, StateType.CANCELLED]
 
 
+GONE = "its process is gone"
 CANCELLED = "cancelled in the Prefect UI"
 CANNOT_PAUSE = "what is asked for once cannot be paused: pause the work pool `gpu` or `api`, and its tasks wait"
+CANNOT_END = "its task goes on: cancel the run, or let it end"
 HAD_ENDED = "it had ended before its run was {}; it is {}"
 # So long after the end of a row its host may still be about to end the run.
 SETTLING = timedelta(seconds=3)
@@ -68,6 +71,19 @@ async def follow_people(client: PrefectClient) -> None:
             await _try_again(client, run)
     await _cancel_what_lives(client)
     await _show_ends(client, LATELY)
+
+
+async def reopen_ended(client: PrefectClient, is_followed: Callable[[UUID], bool], run_ids: list[UUID]) -> None:
+    """Let runs go on that somebody has set to Completed or Failed while their tasks live and are followed here."""
+    if not run_ids:
+        return
+    by_hand = FlowRunFilterStateType(any_=[StateType.COMPLETED, StateType.FAILED])
+    for run in await client.read_flow_runs(
+        flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=run_ids), state=FlowRunFilterState(type=by_hand))
+    ):
+        # Whoever follows a run leaves it before it ends: an end that is seen while it is followed is not its own.
+        if is_followed(run.id):
+            await client.set_flow_run_state(run.id, Running(message=CANNOT_END), force=True)
 
 
 async def _cancel(client: PrefectClient, run: FlowRun) -> None:
@@ -132,6 +148,9 @@ async def _show_ends(client: PrefectClient, look_back: timedelta) -> int:
                 state.message = HAD_ENDED.format(run.state.type.value.lower(), row.status) + (
                     f": {row.error_message}" if row.error_message else ""
                 )
+            # Its host may have died before it was cancelled, and left its nodes open.
+            children = await asyncio.to_thread(_child_states, row.task_id)
+            await close_task_runs(client, run.id, GONE, children)
             await client.set_flow_run_state(run.id, state, force=True)
             changed += 1
     return changed
@@ -151,7 +170,7 @@ async def close_stale_runs(client: PrefectClient, look_back: timedelta) -> int:
     """Close runs of tasks that have ended lately, and of workers that are dead; answer how many were open."""
     closed = 0
     for worker_run in await asyncio.to_thread(leases.dead_workers):
-        closed += await close_flow_run(client, worker_run, "its process is gone")
+        closed += await close_flow_run(client, worker_run, GONE)
     closed += await _show_ends(client, look_back)
     ended = await asyncio.to_thread(_ended_rows, look_back, GRACE)
     for start in range(0, len(ended), PAGE):
@@ -165,9 +184,7 @@ async def close_stale_runs(client: PrefectClient, look_back: timedelta) -> int:
         for run in runs:
             row = page[run.id]
             children = await asyncio.to_thread(_child_states, row.task_id)
-            await close_flow_run(
-                client, run.id, "its process is gone", state_like(row.status, row.error_message), children
-            )
+            await close_flow_run(client, run.id, GONE, state_like(row.status, row.error_message), children)
         closed += len(runs)
     return closed
 

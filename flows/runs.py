@@ -17,8 +17,6 @@ from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.filters import (
     FlowRunFilter,
     FlowRunFilterId,
-    FlowRunFilterState,
-    FlowRunFilterStateType,
     TaskRunFilter,
     TaskRunFilterId,
     TaskRunFilterState,
@@ -188,17 +186,6 @@ def task_run_url(task_run_id: UUID) -> str:
     return f"{PREFECT_UI_URL.value()}/runs/task-run/{task_run_id}"
 
 
-async def asked_to_cancel(client: PrefectClient, flow_run_ids: Sequence[UUID]) -> set[UUID]:
-    """Of these flow runs, those that a person has cancelled; one call for all of them."""
-    runs = await client.read_flow_runs(
-        flow_run_filter=FlowRunFilter(
-            id=FlowRunFilterId(any_=list(flow_run_ids)),
-            state=FlowRunFilterState(type=FlowRunFilterStateType(any_=CANCELLED)),
-        )
-    )
-    return {run.id for run in runs}
-
-
 async def deleted_of(client: PrefectClient, flow_run_ids: Sequence[UUID]) -> set[UUID]:
     """Of these flow runs, those that a person has deleted; one call while there are none."""
     ids = list(flow_run_ids)
@@ -246,16 +233,22 @@ async def close_flow_run(
         run.state is not None and run.state.is_final() and not run.state.is_crashed()
     ):
         return False
+    await close_task_runs(client, flow_run_id, message, task_states or {})
+    await client.set_flow_run_state(flow_run_id, state or Crashed(message=message), force=True)
+    return True
+
+
+async def close_task_runs(
+    client: PrefectClient, flow_run_id: UUID, message: str, states: Mapping[str, State[Any]]
+) -> None:
+    """End the task runs that a flow run has left open: in the states that are given by their names, or as Crashed."""
     left = await client.read_task_runs(
         flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[flow_run_id])),
         task_run_filter=TaskRunFilter(state=TaskRunFilterState(type=TaskRunFilterStateType(any_=OPEN))),
     )
-    known = task_states or {}
     await asyncio.gather(
         *(
-            client.set_task_run_state(item.id, known.get(item.name) or Crashed(message=message), force=True)
+            client.set_task_run_state(item.id, states.get(item.name) or Crashed(message=message), force=True)
             for item in left
         )
     )
-    await client.set_flow_run_state(flow_run_id, state or Crashed(message=message), force=True)
-    return True

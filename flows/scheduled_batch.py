@@ -6,11 +6,13 @@ import asyncio
 import hashlib
 import json
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 from uuid import UUID
 
+import httpx
 from prefect import get_client
 from prefect.artifacts import acreate_markdown_artifact
 from prefect.client.orchestration import PrefectClient
@@ -26,7 +28,8 @@ from flows.runs import is_tried_again, this_flow_run_id
 from flows.tokens import open_token
 from tasks_lib import batches, templates
 from tasks_lib.batches import BatchReport
-from tasks_lib.errors import TaskValidationError
+from tasks_lib.database import through_outages
+from tasks_lib.errors import DatabaseError, TaskValidationError
 from tasks_lib.params.base import Id
 from tasks_lib.queue import leases
 
@@ -79,7 +82,9 @@ async def _make(request: dict[str, Any], token_block: str, sealed_token: str | N
     token = await open_token(token_block, sealed_token, request)
     requests = await collect(**request, occasion=occasion.key, token=token)
     report = await create(requests, token)
-    await asyncio.to_thread(fleet.ensure_workers)
+    # The rows are stored: workers and `maintenance` order workers too.
+    with suppress(httpx.HTTPError, DatabaseError):
+        await asyncio.to_thread(fleet.ensure_workers)
     page = as_markdown(report) + (f"\n\n{occasion.late}" if occasion.late else "")
     await acreate_markdown_artifact(page, **title, description=f"What became of {len(requests)} rows")
     summary = report.summary() + (f"; {occasion.late}" if occasion.late else "")
@@ -135,7 +140,7 @@ async def _missed(client: PrefectClient, run: FlowRun, schedule_id: str, now: da
     if found:
         rhythm = found[0].schedule.model_dump(mode="json")
         latest = await asyncio.to_thread(schedules.latest_of, rhythm, latest, now)
-    mark = await asyncio.to_thread(schedules.mark_of, schedule_id)
+    mark = await through_outages(schedules.mark_of, schedule_id)
     return schedules.why_not(run.expected_start_time, latest, now, mark)
 
 
@@ -153,7 +158,7 @@ async def collect(
     """The requests of this occasion: the template's parameters, and in their place those of each row."""
     if sum(map(bool, (items, items_url, images))) != 1:
         raise TaskValidationError("give one of `items`, `items_url` and `images`", "items")
-    stored = await asyncio.to_thread(templates.get_template, template, project_id=project_id, token=token)
+    stored = await through_outages(templates.get_template, template, project_id=project_id, token=token)
     if items_url:
         items = await asyncio.to_thread(batches.fetch_items, items_url, stored.task_type)
     if images:
@@ -173,11 +178,11 @@ async def collect(
 @Step
 async def create(requests: list[dict[str, Any]], token: SecretStr) -> BatchReport:
     """Store what is valid, and say what is not; a run that is tried again brings back what failed since."""
-    report = await asyncio.to_thread(
+    report = await through_outages(
         batches.create_what_is_valid, requests, token=token, made_by_run_id=this_flow_run_id()
     )
     if report.already_there and await is_tried_again():
-        await asyncio.to_thread(leases.retry_failed, report.already_there)
+        await through_outages(leases.retry_failed, report.already_there)
     return report
 
 

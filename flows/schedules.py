@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
+from time import sleep
 from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -43,6 +44,7 @@ ALIVE = {"type": {"any_": ["SCHEDULED", "PENDING", "RUNNING"]}}
 _LOCK = sa.text("SELECT unitask.lock_guard('run ' || :run)")
 _TRY_LOCK = sa.text("SELECT unitask.lock_guard('run ' || :run, false)")
 _FORGET = sa.text("DELETE FROM guards WHERE name = 'run ' || :run")
+LOCK_SECONDS = 1
 _SCHEDULE: TypeAdapter[Any] = TypeAdapter(SCHEDULE_TYPES)
 
 Row = dict[str, Any]
@@ -277,15 +279,28 @@ def registered(client: httpx.Client) -> list[Row]:
 @contextmanager
 def working_on(flow_run_id: str) -> Iterator[None]:
     """Hold a lock while the process of a run lives: whoever gets it from a run that is open knows that it is dead."""
-    # Its row is committed first: whoever only tries would wait for one that is not.
-    with database.transaction() as connection:
-        connection.execute(_LOCK, {"run": flow_run_id})
-    with database.transaction() as connection:
-        connection.execute(_LOCK, {"run": flow_run_id})
-        try:
-            yield
-        finally:
+    connection = _locked(flow_run_id)
+    try:
+        yield
+    finally:
+        # An outage ends the connection, and frees the lock: a second process then makes the same rows, by their keys.
+        with suppress(sa.exc.DBAPIError), connection:
             connection.execute(_FORGET, {"run": flow_run_id})
+            connection.commit()
+
+
+def _locked(flow_run_id: str) -> sa.Connection:
+    while True:
+        try:
+            # Its row is committed first: whoever only tries would wait for one that is not.
+            with database.get_engine().begin() as connection:
+                connection.execute(_LOCK, {"run": flow_run_id})
+            connection = database.get_engine().connect()
+            connection.execute(_LOCK, {"run": flow_run_id})
+        except sa.exc.OperationalError:
+            sleep(LOCK_SECONDS)
+        else:
+            return connection
 
 
 def resume_lost(client: httpx.Client, deployment: Row, now: datetime) -> int:

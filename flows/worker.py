@@ -16,15 +16,15 @@ from prefect import Task, get_client
 from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.objects import State
-from prefect.exceptions import PrefectException
+from prefect.exceptions import ObjectNotFound, PrefectException
 from prefect.runtime import flow_run
-from prefect.states import Cancelled, Completed, Failed
+from prefect.states import Cancelled, Completed, Failed, Running
 
 from flows import api, fleet, mending, report
 from flows.controls import follow_controls
 from flows.hosting import Hosting
 from flows.mending import CANCELLED
-from flows.runs import asked_to_cancel, asked_to_cancel_work, deleted_of, tag_this_task_run, this_task_run_id
+from flows.runs import asked_to_cancel_work, deleted_of, tag_this_task_run, this_task_run_id
 from tasks_lib.crashpoints import crashpoint
 from tasks_lib.errors import LeaseLostError, TaskError
 from tasks_lib.queue import ClaimedTask, Lease, Output, Progress, leases
@@ -38,6 +38,7 @@ logger = logging.getLogger(__name__)
 
 LOOK_SECONDS = 1
 CONTROLS_SECONDS = 3
+CANNOT_PAUSE = "one worker cannot be paused: pause its work pool, or cancel its run, which ends it in order"
 LINK_SECONDS = 3
 FLEET_SECONDS = 15
 LINK_TRIES = 20
@@ -210,14 +211,14 @@ async def _look_after(worker: Worker, hosting: Hosting, shown: dict[UUID, Lease]
     me = UUID(flow_run.id)
 
     async def look() -> None:
-        if await asked_to_cancel(hosting.client, [me]):
-            worker.drain(CANCELLED)
+        await _follow_own_run(worker, hosting.client, me)
         if worker.host is not None:
             await mending.follow_people(hosting.client)
             for run_id in await deleted_of(hosting.client, list(hosting.hosted)):
                 # A deleted run is no cancelled one: the task goes on, and is shown in a new run.
                 if hosted := hosting.hosted.get(run_id):
                     hosted.stop.set()
+            await mending.reopen_ended(hosting.client, hosting.hosted.__contains__, list(hosting.hosted))
         executing = dict(shown)
         for run_id in await asked_to_cancel_work(hosting.client, list(executing)):
             await asyncio.to_thread(leases.cancel_held, executing[run_id], CANCELLED)
@@ -228,6 +229,22 @@ async def _look_after(worker: Worker, hosting: Hosting, shown: dict[UUID, Lease]
         await _through_outages(look(), "look at Prefect")
         # A run that started meanwhile has put Prefect's own handler in the place of ours.
         hosting.on_sigterm()
+
+
+async def _follow_own_run(worker: Worker, client: PrefectClient, run_id: UUID) -> None:
+    """End in order when somebody cancelled, ended or deleted this worker's run; a single worker cannot be paused."""
+    try:
+        state = (await client.read_flow_run(run_id)).state
+    except ObjectNotFound:
+        return worker.drain("its run was deleted in the Prefect UI")
+    assert state is not None
+    if state.is_cancelling() or state.is_cancelled():
+        return worker.drain(CANCELLED)
+    if state.is_final():
+        return worker.drain("its run was ended in the Prefect UI")
+    if state.is_paused():
+        await client.set_flow_run_state(run_id, Running(message=CANNOT_PAUSE), force=True)
+    return None
 
 
 async def _follow_controls(worker: Worker, read: asyncio.Event) -> None:
