@@ -510,6 +510,16 @@ provider_pauses = Table(
     Column("paused_until", DateTime(timezone=True), nullable=False),
 )
 
+# The sealed tokens that were used in the last day, each with the run that may come again with it; see use_seal.sql.
+seals = Table(
+    "seals",
+    metadata,
+    Column("digest", Text, primary_key=True),
+    Column("run_id", UUID(as_uuid=True), nullable=False),
+    _time("used_at", now=True),
+    Index("ix_seals_used_at", "used_at"),
+)
+
 # What one at a time may do; a row is locked by lock_guard, and nobody else has a right to.
 guards = Table("guards", metadata, Column("name", Text, primary_key=True))
 

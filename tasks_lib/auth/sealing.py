@@ -70,9 +70,7 @@ def unseal(sealed: str, request: Mapping[str, Any]) -> SecretStr:
     """
     key = _private_key()
     try:
-        if not sealed.startswith(MARK):
-            raise ValueError(MARK)
-        data = _decode(sealed.removeprefix(MARK))
+        data = _sealed_bytes(sealed)
         expiry, box = data[: _EXPIRY.size], data[_EXPIRY.size :]
         (until,) = _EXPIRY.unpack(expiry)
         token = _SUITE.decrypt(box, key, _bound(request, expiry)).decode()
@@ -82,6 +80,22 @@ def unseal(sealed: str, request: Mapping[str, Any]) -> SecretStr:
     if not -SKEW_SECONDS <= left <= SEAL_SECONDS + SKEW_SECONDS:
         raise AuthenticationError("the sealed token has expired; send the request again")
     return SecretStr(token)
+
+
+def digest(sealed: str) -> str:
+    """Return what a sealed token is remembered by when it was used. Raises `AuthenticationError` for what is none."""
+    try:
+        return hashlib.sha256(_sealed_bytes(sealed)).hexdigest()
+    except ValueError:
+        raise AuthenticationError("the sealed token does not belong to this request and this service") from None
+
+
+def _sealed_bytes(sealed: str) -> bytes:
+    """Return the bytes of a sealed token. One has one text: what is only read as the same bytes is refused."""
+    data = _decode(sealed.removeprefix(MARK))
+    if MARK + _encode(data).decode() != sealed:
+        raise ValueError(MARK)
+    return data
 
 
 def encrypt(secret: SecretStr, place: str) -> str:

@@ -85,10 +85,15 @@ def test_callers_error_is_raised_when_the_run_refuses_the_token(doors: Doors) ->
         assert why in str(refused)
 
 
-def test_sealed_token_is_refused_when_it_is_sent_again_with_another_request(platform: Platform, doors: Doors) -> None:
+def test_sealed_token_is_refused_when_it_is_sent_again(platform: Platform, doors: Doors) -> None:
     """Somebody reads the parameters of the run in the UI and sends them again, changed."""
     runs = platform.post("/flow_runs/filter", {"flow_runs": {"name": {"like_": "create "}}})
     stolen = next(run for run in runs if run["parameters"].get("sealed_token"))
+    for seal in (stolen["parameters"]["sealed_token"], stolen["parameters"]["sealed_token"] + " "):
+        sent = {**stolen["parameters"], "sealed_token": seal}
+        again = platform.run_deployment("create-task/create-task", sent)
+        assert again["state_type"] == "FAILED"
+        assert "Authentication failed: the sealed token" in again["state"]["message"]
     stolen["parameters"]["request"]["params"]["base_prompts"] = ["something else"]
     again = platform.run_deployment("create-task/create-task", stolen["parameters"])
     assert again["state_type"] == "FAILED"

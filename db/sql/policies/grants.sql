@@ -10,9 +10,9 @@ DECLARE
         'users', 'user_api_tokens', 'rate_limits', 'projects', 'shots', 'task_types', 'tasks', 'task_dependencies',
         'task_progress', 'task_events', 'generations', 'generation_variants', 'shot_generations', 'credit_ledger',
         'credit_budgets', 'workers', 'task_templates', 'provider_jobs', 'provider_pauses', 'provider_keys',
-        'registrations', 'uploads', 'schedule_marks', 'guards'];
+        'registrations', 'uploads', 'schedule_marks', 'guards', 'seals'];
     v_for_gateway CONSTANT text[] := ARRAY['create_tasks', 'count_call', 'hold_upload', 'free_upload', 'cancel_task',
-        'cancel_batch', 'retry_task', 'balance', 'notify_provider_job', 'lock_fleet', 'provider_key', 'why_waiting',
+        'cancel_batch', 'retry_task', 'balance', 'notify_provider_job', 'lock_fleet', 'use_seal', 'provider_key', 'why_waiting',
         'create_project', 'set_project', 'create_shot', 'set_shot'];
     v_for_worker CONSTANT text[] := ARRAY[
         'claim_tasks', 'heartbeat', 'report_progress', 'complete_task', 'fail_task', 'return_task', 'plant_children',

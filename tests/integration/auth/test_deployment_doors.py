@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from uuid import UUID, uuid4
 
 import pytest
 import yaml  # type: ignore[import-untyped]
 from prefect.flows import load_flow_from_entrypoint
+from pydantic import SecretStr
 
 from flows import scheduled_batch
 from flows.create_task import authorise, insert, validate_request
 from flows.tokens import open_token
-from tasks_lib import TaskRequest, list_tasks
+from tasks_lib import TaskRequest, database, list_tasks
 from tasks_lib.auth.sealing import ensure_key_pair, seal
 from tasks_lib.creation import TaskCreated
 from tasks_lib.errors import AuthenticationError, AuthorizationError, NotFoundError, TaskError
@@ -117,3 +120,29 @@ def test_run_creates_when_the_sealed_token_is_good(scene: Scene, door: str) -> N
         DOORS[door](scene, token)
     # The rows of a batch have the keys of their occasion, so only the first is new.
     assert len(list_tasks(token=SERVICE_KEY)) == before + (3 if door == "create" else 1)
+
+
+def opened(sealed: str, request: dict[str, Any], run: UUID | None) -> SecretStr:
+    """What the run of that id gets for a sealed token."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("flows.tokens.this_flow_run_id", lambda: run)
+        return asyncio.run(open_token("no-block", sealed, request))
+
+
+@pytest.mark.parametrize("second", [uuid4(), None])
+def test_seal_opens_for_the_run_that_had_it_first_and_for_no_other(scene: Scene, second: UUID | None) -> None:
+    request = {"task_type": TYPE, "project_id": str(scene.project)}
+    sealed, first = seal(scene.owner.token, request), uuid4()
+    assert opened(sealed, request, first).get_secret_value() == scene.owner.token
+    with pytest.raises(AuthenticationError, match="was used by another run"):
+        opened(sealed, request, second)
+    # A run that Prefect starts again.
+    assert opened(sealed, request, first).get_secret_value() == scene.owner.token
+
+
+def test_one_run_has_the_seal_when_many_come_at_once(scene: Scene) -> None:
+    def use(run: UUID) -> bool:
+        return bool(database.scalar("use_seal", p_digest="a seal", p_run_id=run))
+
+    with ThreadPoolExecutor(8) as pool:
+        assert sum(pool.map(use, [uuid4() for _ in range(16)])) == 1

@@ -123,6 +123,7 @@ def test_gateway_creates_and_cancels_and_claims_nothing(owner: Owner) -> None:
             "create_shot",
             "set_shot",
             "lock_fleet",
+            "use_seal",
         }
         rows = f'[{{"task_type": "travel_segment", "project_id": "{owner.project_id}"}}]'
         create = sa.text("SELECT task_id FROM unitask.create_tasks(CAST(:rows AS jsonb))")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -91,3 +91,41 @@ def test_sealing_says_what_to_do_when_there_is_no_key(tmp_path: Path, monkeypatc
         seal(TOKEN, REQUEST)
     with pytest.raises(AuthenticationError, match="unitask deploy"):
         unseal("sealed1.AAAA", REQUEST)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        lambda text: text + " ",
+        lambda text: " " + text,
+        lambda text: text + "\n",
+        lambda text: text + "=",
+        lambda text: text + "====",
+        lambda text: text.rstrip("="),
+        lambda text: text.replace("sealed1.", "sealed1. "),
+        lambda text: text.replace("sealed1.", ""),
+        lambda text: text.upper(),
+        lambda text: text.replace("-", "+").replace("_", "/"),
+        lambda text: text.replace("A", "\uff21"),
+        lambda text: text[:20] + "\n" + text[20:],
+    ],
+)
+def test_token_is_refused_when_its_text_is_another_for_the_same_bytes(other: Callable[[str], str]) -> None:
+    sealed = seal(TOKEN, REQUEST)
+    while other(sealed) == sealed:
+        sealed = seal(TOKEN + "x" * (len(sealed) % 3 + 1), REQUEST)
+    assert unseal(sealed, REQUEST)
+    with pytest.raises(AuthenticationError):
+        unseal(other(sealed), REQUEST)
+    with pytest.raises(AuthenticationError):
+        sealing.digest(other(sealed))
+
+
+def test_token_is_refused_when_its_last_letter_holds_bits_that_are_not_read() -> None:
+    """Two letters before a padding hold more bits than the last byte has."""
+    sealed = next(text for length in range(3) if (text := seal(TOKEN + "x" * length, REQUEST)).endswith("="))
+    letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+    place = len(sealed.rstrip("=")) - 1
+    other = sealed[:place] + letters[letters.index(sealed[place]) ^ 1] + sealed[place + 1 :]
+    with pytest.raises(AuthenticationError):
+        unseal(other, REQUEST)

@@ -8,7 +8,7 @@ DECLARE
     v_user uuid;
     v_used bigint;
 BEGIN
-    IF p_key NOT LIKE p_project_id || '/uploads/%' OR p_bytes < 0 THEN
+    IF p_key IS NULL OR p_key NOT LIKE p_project_id || '/uploads/%' THEN
         RAISE EXCEPTION '% bytes under % are no upload of project %', p_bytes, p_key, p_project_id USING ERRCODE = 'UT002';
     END IF;
     -- One upload of a user after the other: two that fit alone must not both pass.
