@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple
 import httpx
 import sqlalchemy as sa
 
+from db import tables
 from deployments.manifest import TAG
 from flows.controls import WORKERS, Controls, find, read_controls
 from flows.fleet import coming_workers, most_workers
@@ -69,6 +70,13 @@ class Work(NamedTuple):
     tasks: Waiting = Waiting()
 
 
+class Rows(NamedTuple):
+    """What the database tells: of each pool, and which deployments were registered."""
+
+    work: dict[str, Work]
+    deployments: frozenset[str] = frozenset()
+
+
 def duration(seconds: float) -> str:
     """Return a duration in the largest unit that fits: `40 s`, `12 min`, `5 h`, `3 d`."""
     for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60)):
@@ -77,8 +85,15 @@ def duration(seconds: float) -> str:
     return f"{max(0.0, seconds):.0f} s"
 
 
-def read_work(connection: sa.Connection) -> dict[str, Work]:
-    """Return what waits and what lives in each pool; tasks of types without code wait for that, and not here."""
+def read_rows(connection: sa.Connection) -> Rows:
+    """Return what waits and what lives in each pool, and what was registered."""
+    r = tables.registrations
+    deployments = connection.scalars(sa.select(r.c.name).where(r.c.memory.has_key("schedules")))
+    return Rows(_read_work(connection), frozenset(deployments))
+
+
+def _read_work(connection: sa.Connection) -> dict[str, Work]:
+    # Tasks of types without code wait for that, and not here.
     statement = sa.text(
         """
         SELECT p.run_type, count(t.id),
@@ -99,7 +114,7 @@ def read_work(connection: sa.Connection) -> dict[str, Work]:
 
 
 def examine_pools(
-    client: httpx.Client, work: dict[str, Work], *, starting: bool = False
+    client: httpx.Client, rows: Rows, *, starting: bool = False
 ) -> tuple[dict[str, dict[str, Any]], list[Finding]]:
     """Return the pools as plain data, and what is to be said about them.
 
@@ -114,7 +129,7 @@ def examine_pools(
                 Finding("pools", "wrong", f"the work pool `{name}` is not there; `unitask deploy` makes it")
             )
             continue
-        controls, done = read_controls(client, name), work.get(name, Work())
+        controls, done = read_controls(client, name), rows.work.get(name, Work())
         coming = 0 if controls.missing else len(coming_workers(client, name))
         pool = _pool_status(client, row, controls, done, coming)
         pools[name] = asdict(pool)
@@ -122,7 +137,7 @@ def examine_pools(
             text = f"nobody works on the pool {name}: `unitask up`, or `prefect worker start --pool {name}`"
             findings.append(Finding("pools", "wrong", text))
         findings += _judge_workers(name, controls, done, coming)
-    return pools, findings + list(_judge_requests(client))
+    return pools, findings + list(_judge_requests(client, rows.deployments))
 
 
 def _pool_status(client: httpx.Client, row: dict[str, Any], controls: Controls, work: Work, coming: int) -> PoolStatus:
@@ -161,10 +176,12 @@ def _judge_workers(name: str, controls: Controls, work: Work, coming: int) -> It
         yield Finding("pools", "wrong", f"{text}; look at the runs of `{WORKERS[name]}` in Prefect")
 
 
-def _judge_requests(client: httpx.Client) -> Iterator[Finding]:
+def _judge_requests(client: httpx.Client, registered: frozenset[str]) -> Iterator[Finding]:
     """Judge the deployments that people and schedules run, and the queues that their runs wait in."""
     body = {"deployments": {"tags": {"all_": [TAG]}}}
     deployments = [row for row in _rows(client, "/deployments/filter", body) if row["name"] not in WORKERS.values()]
+    for name in sorted(registered - {row["name"] for row in deployments} - {*WORKERS.values()}):
+        yield Finding("pools", "wrong", f"the deployment `{name}` is not there; `unitask deploy` registers it")
     places = sorted({(row["work_pool_name"], row["work_queue_name"]) for row in deployments if row["work_pool_name"]})
     for pool, queue in places:
         yield from _judge_queue(client, pool, queue)

@@ -31,6 +31,7 @@ PLAIN = (
     "work_pool_name",
     "work_queue_name",
 )
+PLACE = ("work_pool_name", "work_queue_name")
 AT_FIRST = {"paused": False, "enforce_parameter_schema": True}
 """What a field is that nobody set."""
 
@@ -154,8 +155,11 @@ class Registration:
         # An older version wrote the description each time, and remembered nothing.
         description = {"description": {"there": row["description"]}}
         memory = self._memories.get(row["id"], {"fields": description, "schedules": {}})
-        ours, theirs = self._sources.filled(entry.fields), _fields(row)
-        merged = merge(entry.name, ours, theirs, memory["fields"])
+        ours, theirs, last = self._sources.filled(entry.fields), _fields(row), memory["fields"]
+        if theirs["work_pool_name"] is ABSENT:
+            # Somebody deleted its pool or its queue, and did not choose that its runs never start.
+            last = {key: value for key, value in last.items() if key not in PLACE}
+        merged = merge(entry.name, ours, theirs, last)
         self.changes += merged.changes
         if code:
             self.changes.append(Change("changed", entry.name, "version", row["version"], code["version"]))
@@ -163,7 +167,7 @@ class Registration:
             self._send("PATCH", path, body)
             theirs = _fields(self._client.get(path).raise_for_status().json())
         schedules = self._schedules(entry, row, memory["schedules"])
-        self._remember(row["id"], entry.name, remember(merged, ours, theirs, memory["fields"]), schedules)
+        self._remember(row["id"], entry.name, remember(merged, ours, theirs, last), schedules)
 
     def _schedules(self, entry: Deployment, row: Row, memories: Memory) -> Memory:
         """Have the schedules of a deployment follow; those that are not ours are never looked at."""
@@ -317,8 +321,8 @@ def _touched(last: Mapping[str, Fields], theirs: Fields) -> list[str]:
 def _body(updates: Fields, after: Fields) -> Row:
     """What to send for some fields, with all members of a group that one of them is in."""
     body = {key: value for key, value in updates.items() if key.partition(".")[0] not in GROUPS}
-    if body.keys() & {"work_pool_name", "work_queue_name"}:
-        body |= {key: after[key] for key in ("work_pool_name", "work_queue_name")}
+    if body.keys() & set(PLACE):
+        body |= {key: after[key] for key in PLACE}
     for group in GROUPS:
         if any(key.startswith(f"{group}.") for key in updates):
             members = grouped(group, after)

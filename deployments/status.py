@@ -12,7 +12,7 @@ import psutil
 import sqlalchemy as sa
 
 from db.engine import read_json
-from deployments.pools import START_SECONDS, Finding, Work, examine_pools, read_work
+from deployments.pools import START_SECONDS, Finding, Rows, examine_pools, read_rows
 from deployments.state import RunState, resolve_home, state
 from deployments.supervisor import POOLS
 from flows import api
@@ -37,15 +37,15 @@ def platform_status(home: Path | None = None) -> dict[str, Any]:
     elsewhere = run is None and bool(api_url and get_settings().database_url)
     names = [] if elsewhere else ["supervisor", *(f"{pool}-worker" for pool in POOLS)]
     processes = {name: _process(psutil.pid_exists(pids.get(name, -1)), pids.get(name), home) for name in names}
-    work, findings, where = _read_database(run.database_url if run else None)
-    processes["postgres"] = _process(work is not None, pids.get("postgres"), where)
+    rows, findings, where = _read_database(run.database_url if run else None)
+    processes["postgres"] = _process(rows is not None, pids.get("postgres"), where)
     answering = False
     pools: dict[str, Any] = {}
     if api_url:
         with api.client(api_url, ANSWER_SECONDS) as client:
             answering = api.answers(client, "/health")
             if answering:
-                pools, more = _examine(client, work or {}, starting=_is_starting(run))
+                pools, more = _examine(client, rows or Rows({}), starting=_is_starting(run))
                 findings += more
     processes["server"] = _process(answering, pids.get("server"), api_url)
     running = all(process["state"] == "running" for process in processes.values())
@@ -70,7 +70,7 @@ def _is_starting(run: RunState | None) -> bool:
         return False
 
 
-def _read_database(url: str | None) -> tuple[dict[str, Work] | None, list[Finding], str]:
+def _read_database(url: str | None) -> tuple[Rows | None, list[Finding], str]:
     """Return what the database tells of the pools (None if it does not answer) and of task types, and where it is."""
     try:
         url = url or database_url()
@@ -86,10 +86,10 @@ def _read_database(url: str | None) -> tuple[dict[str, Work] | None, list[Findin
     try:
         with engine.connect() as connection:
             types = [Finding("task types", *found) for found in table.findings(connection)]
-            return read_work(connection), types, where
+            return read_rows(connection), types, where
     except sa.exc.ProgrammingError:  # an older schema, or none
         return (
-            {},
+            Rows({}),
             [Finding("database", "wrong", "its schema is of another version: `unitask deploy` migrates it")],
             where,
         )
@@ -97,8 +97,8 @@ def _read_database(url: str | None) -> tuple[dict[str, Work] | None, list[Findin
         return None, [], where
 
 
-def _examine(client: httpx.Client, work: dict[str, Work], *, starting: bool) -> tuple[dict[str, Any], list[Finding]]:
+def _examine(client: httpx.Client, rows: Rows, *, starting: bool) -> tuple[dict[str, Any], list[Finding]]:
     try:
-        return examine_pools(client, work, starting=starting)
+        return examine_pools(client, rows, starting=starting)
     except httpx.HTTPError as error:
         return {}, [Finding("pools", "wrong", f"Prefect's API does not tell about the pools: {error}")]

@@ -200,7 +200,7 @@ def run(seed: int, seconds: float) -> None:
         with api.client(platform.prefect_api_url) as client:
             Platform(platform, client, owner, home).save_token()
             images = make_images(owner, home, 4)
-            create_template("upscaled", "image_upscale", {}, project_id=owner.project_id)
+            create_template("upscaled", "image_upscale", {}, project_id=owner.project_id, open_fields=["image_url"])
             batch = {
                 "project_id": str(owner.project_id), "template": "upscaled", "items": [{"image_url": images[0]}]
             }  # fmt: skip

@@ -215,3 +215,19 @@ def test_workers_are_judged_by_heartbeats_when_database_and_prefect_are_ones_own
     assert found["ready"], found
     assert set(found["processes"]) == {"postgres", "server"}
     assert found["pools"]["gpu"]["worker_flows"] == 1
+
+
+def test_what_was_deleted_is_named_and_made_again_when_somebody_deleted_a_queue_and_a_deployment(
+    platform: Platform, gpu_worker: dict[str, Any]
+) -> None:
+    platform.api.delete(f"{POOL}/queues/workers").raise_for_status()
+    platform.api.delete(deployment_path(platform, "create-task/create-task")).raise_for_status()
+    ready, code, text = findings()
+    assert (ready, code) == (False, 1)
+    assert "the deployment `gpu-worker` has no work pool; `unitask deploy` makes it" in text
+    assert "the deployment `create-task` is not there; `unitask deploy` registers it" in text
+    assert wait_for_task(upscale(platform), timeout=30).status == "Complete", "workers that live go on"
+    done = unitask("deploy")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert platform.get("/deployments/name/gpu-worker/gpu-worker")["work_pool_name"] == "gpu"
+    assert findings()[:2] == (True, 0)
