@@ -21,13 +21,16 @@ def pool(declared: TaskType[Any], settings: Settings) -> RunType:
 
 def pool_problem(declared: TaskType[Any], run_type: str, settings: Settings) -> str | None:
     """Return why the workers of a pool could not do a type's tasks, as the rest of a sentence; None if they can."""
+    to_engine = settings.providers.get(declared.name, "").partition(":")[0] == ENGINE
+    if declared.plan is not None and to_engine:
+        return "and UNITASK_PROVIDERS gives it to an engine, and no engine makes it"
     if declared.plan is not None:
         return None if run_type == "api" else "whose workers host no orchestrators; set `run_type` to api"
     if run_type == "gpu":
         return None if declared.execute is not None else "and no engine makes it; set `run_type` to api"
     if declared.run_type != "api":
         return "and no provider makes it; set `run_type` to gpu"
-    if settings.providers.get(declared.name, "").partition(":")[0] == ENGINE:
+    if to_engine:
         return "and UNITASK_PROVIDERS gives it to an engine" + (
             "; set `run_type` to gpu" if declared.execute else ", and no engine makes it"
         )

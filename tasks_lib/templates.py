@@ -24,6 +24,7 @@ from tasks_lib.auth import authenticate, require_project
 from tasks_lib.creation import MAX_PARAMS_BYTES, TaskCreated, create_task, public_type
 from tasks_lib.errors import NotFoundError, TaskValidationError
 from tasks_lib.params.base import Name, ParamGroup, Text, aliases_of, nearest
+from tasks_lib.types.registry import task_types
 
 
 @dataclass(frozen=True)
@@ -39,8 +40,11 @@ class Template:
 
     @property
     def open_fields(self) -> list[str]:
-        """The required parameters that it leaves to each use of it."""
-        return [name for name in _required(public_type(self.task_type).params) if name not in self.params]
+        """The required parameters that it leaves to each use of it; none where the row is not one of ours."""
+        declared = task_types().get(self.task_type)
+        if declared is None or not isinstance(self.params, dict):
+            return []
+        return [name for name in _required(declared.params) if name not in self.params]
 
     def with_overrides(self, overrides: Mapping[str, Any]) -> dict[str, Any]:
         """Return the parameters of one task: the template's, and in their place what is given here.

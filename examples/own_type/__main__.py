@@ -14,7 +14,7 @@ from pathlib import Path
 import tasks_lib.types
 from tasks_lib import create_task, database, get_task, queue, upload_media
 from tasks_lib.engines.bench import Bench
-from tasks_lib.types import registry
+from tasks_lib.types import registry, table
 
 HERE = Path(__file__).parent
 WORKER = "own-type"
@@ -24,7 +24,7 @@ def main(project: str, picture: str) -> None:
     """Turn a picture by 90 degrees."""
     tasks_lib.types.__path__.append(str(HERE))
     declared = registry.get_task_type("rotate_image")
-    registry.sync(database.get_engine())
+    table.sync(database.get_engine())
     image = upload_media(picture, project_id=project)
     created = create_task(declared.name, {"image_url": image, "degrees": 90}, project_id=project)
 

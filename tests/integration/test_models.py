@@ -181,7 +181,11 @@ def requests(media: dict[str, str], film: str) -> dict[str, tuple[str, dict[str,
         "wan_2_2_t2i": ("wan_2_2_t2i", drawn, upright),
         "qwen_image": ("qwen_image", {**drawn, "hires_scale": 1.5, "hires_denoise": 0.7}, (SIZE * 3 // 2, 120, 1)),
         "qwen_image_2512": ("qwen_image_2512", drawn, upright),
-        "qwen_image_style": ("qwen_image_style", {**drawn, "style_reference_image": media["b"]}, upright),
+        "qwen_image_style": (
+            "qwen_image_style",
+            {**drawn, "style_reference_image": media["b"], "style_reference_strength": 0.5},
+            upright,
+        ),
         "z_image_turbo": ("z_image_turbo", drawn, upright),
         "z_image_turbo_i2i": ("z_image_turbo_i2i", {**image, "prompt": "a house", "steps": 2}, (1024, 1024, 1)),
         "magic_edit": ("magic_edit", {**image, "prompt": "a house", "resolution": f"{SIZE}x{SIZE}"}, square),
@@ -249,7 +253,7 @@ def test_every_type_is_made_when_a_model_is_configured(machine: Owner, tmp_path:
     assert (failed.status, failed.attempt, failed.error_kind) == ("Failed", 1, "engine")
     assert "no model `gone` in UNITASK_MODELS; known are: `vace`" in (failed.error_message or "")
     assert styled is not None
-    assert any("`style_reference_strength` was not followed" in note for note in styled["provenance"]["notes"])
+    assert any("`style_reference_strength` was not followed" in note for note in styled["notes"])
     assert inpainted is not None
     assert inpainted["provenance"]["method"] == "inpaint"
 

@@ -24,7 +24,7 @@ from tasks_lib.errors import EngineError, TaskValidationError
 from tasks_lib.models import Model
 from tasks_lib.params.loras import Lora
 from tasks_lib.params.phases import PhaseConfig
-from tasks_lib.serving import default_model, model_for, pool, require_engine
+from tasks_lib.serving import default_model, model_for, pool, pool_problem, require_engine
 from tasks_lib.settings import Settings
 from tasks_lib.types.registry import get_task_type
 
@@ -104,7 +104,6 @@ def test_setting_is_named_when_nothing_serves_a_kind(kind: str, alias: str | Non
         ("travel_segment", "vace", {}, "no model `vace`"),
         ("qwen_image", None, {"qwen_image": "engine:nothing"}, "no model `nothing`"),
         ("image_upscale", "wan", {}, "not `upscale`"),
-        ("qwen_image", "any", {}, None),
         ("travel_segment", None, {}, None),
         ("qwen_image", None, {"qwen_image": "engine:wan"}, None),
     ],
@@ -189,8 +188,9 @@ def test_type_runs_on_gpu_workers_when_the_settings_give_it_to_an_engine() -> No
     assert pool(get_task_type("qwen_image"), Settings()) == "api"
     assert pool(get_task_type("qwen_image"), ours) == "gpu"
     assert default_model("qwen_image", ours) == "wan"
-    with pytest.raises(EngineError, match="`travel_orchestrator` to an engine"):
-        pool(get_task_type("travel_orchestrator"), ours)
+    planned = get_task_type("travel_orchestrator")
+    assert pool(planned, ours) == "api"
+    assert pool_problem(planned, "api", ours) == "and UNITASK_PROVIDERS gives it to an engine, and no engine makes it"
 
 
 def test_weights_are_loaded_and_counted_when_all_is_well(good: Path) -> None:

@@ -33,9 +33,10 @@ LANGUAGE sql AS $$
         WHERE d.task_id = t.id AND NOT d.settled
         ORDER BY o.status = 'Processing' DESC, o.created_at, o.id LIMIT 1) s ON t.deps_pending > 0
     LEFT JOIN LATERAL (
-        SELECT unitask.provider_wait(
+        -- Asked inside the subquery: what is joined on a condition may be worked out before it.
+        SELECT CASE WHEN p_limits ? t.task_type THEN unitask.provider_wait(
             unitask.provider_account(t.user_id, p_limits -> t.task_type ->> 'provider'),
             (p_limits -> t.task_type ->> 'concurrency')::integer,
-            (p_limits -> t.task_type ->> 'per_minute')::integer) AS seconds) full_for ON p_limits ? t.task_type
+            (p_limits -> t.task_type ->> 'per_minute')::integer) END AS seconds) full_for ON true
     WHERE t.id = ANY (p_ids) AND t.status = 'Pending'
 $$;
