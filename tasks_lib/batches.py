@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import csv
-import io
+import glob
+import itertools
 import json
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import Any, cast
+from typing import Any, TextIO, cast
 from uuid import UUID
 
 import fsspec
@@ -22,6 +23,9 @@ from tasks_lib.errors import NotFoundError, Refusal, TaskError, TaskValidationEr
 from tasks_lib.media import kinds
 from tasks_lib.media.download import download
 from tasks_lib.settings import get_settings
+
+MAX_LINE_CHARACTERS = 2_000_000
+MAX_LIST_CHARACTERS = 64_000_000
 
 Token = str | SecretStr | None
 Item = dict[str, Any]
@@ -64,6 +68,8 @@ def create_what_is_valid(
 
     Raises what concerns all rows: `AuthenticationError`, `RateLimitError`, `InsufficientCreditsError`.
     """
+    if len(requests) > MAX_BATCH:
+        raise TaskValidationError(f"a batch has 1 to {MAX_BATCH} tasks, not {len(requests)}", "requests")
     left = list(enumerate(requests))
     refused: list[Refusal] = []
     while left:
@@ -91,13 +97,30 @@ def read_items(path: Path, task_type: str) -> list[Item]:
     """
     suffix = path.suffix.lower()
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        with path.open(encoding="utf-8-sig", newline="" if suffix == ".csv" else None) as file:
+            if suffix not in (".jsonl", ".csv"):
+                raise TaskValidationError(f"`{path.name}` must be a .jsonl or .csv file", "items")
+            lines = _lines(file, path.name)
+            items = _from_csv(lines, task_type) if suffix == ".csv" else _from_jsonl(lines, path.name)
+            # One more than is allowed is read of a file of any length, and no more.
+            found = list(itertools.islice(items, MAX_BATCH + 1))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        reason = "it is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else getattr(error, "strerror", error)
         raise TaskValidationError(f"`{path.name}` cannot be read: {reason}", "items") from None
-    if suffix not in (".jsonl", ".csv"):
-        raise TaskValidationError(f"`{path.name}` must be a .jsonl or .csv file", "items")
-    return _from_csv(text, task_type) if suffix == ".csv" else _from_jsonl(text, path.name)
+    if len(found) > MAX_BATCH:
+        raise TaskValidationError(f"`{path.name}` has more than {MAX_BATCH} rows", "items")
+    return found
+
+
+def _lines(file: TextIO, name: str) -> Iterator[str]:
+    total = 0
+    while line := file.readline(MAX_LINE_CHARACTERS + 1):
+        total += len(line)
+        if len(line) > MAX_LINE_CHARACTERS or total > MAX_LIST_CHARACTERS:
+            raise TaskValidationError(
+                f"`{name}` is too long: {MAX_LIST_CHARACTERS} characters, {MAX_LINE_CHARACTERS} a line", "items"
+            )
+        yield line
 
 
 def fetch_items(url: str, task_type: str) -> list[Item]:
@@ -110,6 +133,8 @@ def fetch_items(url: str, task_type: str) -> list[Item]:
         else:
             filesystem, source = _allowed(url)
             try:
+                if (filesystem.size(source) or 0) > 4 * MAX_LIST_CHARACTERS:
+                    raise TaskValidationError(f"`{url}` has more than {MAX_LIST_CHARACTERS} characters", "items")
                 filesystem.get_file(source, str(path))
             except FileNotFoundError:
                 raise NotFoundError(f"there is nothing at `{url}`") from None
@@ -140,20 +165,40 @@ def find_images(pattern: str) -> list[str]:
     found = sorted(path for path in filesystem.glob(source) if path.lower().endswith(seen))
     if len(found) > MAX_BATCH:
         raise TaskValidationError(f"`{pattern}` matches {len(found)} files; at most {MAX_BATCH} are taken", "images")
+    for path in found:
+        _require_inside(filesystem, path, path)
     return found
 
 
 def _allowed(url: str) -> tuple[Any, str]:
     prefixes = get_settings().batch_urls
-    if ".." in url or not any(url.startswith(prefix) for prefix in prefixes):
-        allowed = ", ".join(prefixes) or "none"
-        raise TaskValidationError(f"`{url}` is in no place that UNITASK_BATCH_URLS allows (now: {allowed})", "items")
-    return cast("tuple[Any, str]", fsspec.core.url_to_fs(url))
+    # A place ends at a slash, or `in` would allow `in-secret`; and `::` would put another file system in its stead.
+    place = next((p for p in prefixes if f"{url}/".startswith(f"{p.rstrip('/')}/")), None)
+    if place is None or ".." in url or "::" in url:
+        raise _nowhere(url)
+    filesystem, source = cast("tuple[Any, str]", fsspec.core.url_to_fs(url))
+    if not glob.has_magic(source):
+        _require_inside(filesystem, source, url)
+    return filesystem, source
 
 
-def _from_jsonl(text: str, name: str) -> list[Item]:
-    items = []
-    for number, line in enumerate(text.splitlines(), start=1):
+def _require_inside(filesystem: Any, source: str, url: str) -> None:
+    """Refuse a local file that is a link out of the places that are allowed."""
+    if "file" not in filesystem.protocol:
+        return
+    places = [fsspec.core.url_to_fs(place) for place in get_settings().batch_urls]
+    folders = [Path(path).resolve() for system, path in places if "file" in system.protocol]
+    if not any(Path(source).resolve().is_relative_to(folder) for folder in folders):
+        raise _nowhere(url)
+
+
+def _nowhere(url: str) -> TaskValidationError:
+    allowed = ", ".join(get_settings().batch_urls) or "none"
+    return TaskValidationError(f"`{url}` is in no place that UNITASK_BATCH_URLS allows (now: {allowed})", "items")
+
+
+def _from_jsonl(lines: Iterator[str], name: str) -> Iterator[Item]:
+    for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:
@@ -162,11 +207,10 @@ def _from_jsonl(text: str, name: str) -> list[Item]:
             raise TaskValidationError(f"line {number} of `{name}` is not JSON: {error}", "items") from None
         if not isinstance(item, dict):
             raise TaskValidationError(f"line {number} of `{name}` must be a JSON object", "items")
-        items.append(item)
-    return items
+        yield item
 
 
-def _from_csv(text: str, task_type: str) -> list[Item]:
+def _from_csv(lines: Iterator[str], task_type: str) -> Iterator[Item]:
     model = public_type(task_type).params
 
     def value(name: str, cell: str) -> Any:
@@ -179,11 +223,10 @@ def _from_csv(text: str, task_type: str) -> list[Item]:
                 pass
         return cell
 
-    rows, items = csv.DictReader(io.StringIO(text)), list[Item]()
+    rows = csv.DictReader(lines)
     if rows.fieldnames is None or "" in rows.fieldnames or len(set(rows.fieldnames)) < len(rows.fieldnames):
         raise TaskValidationError("the first line of a table names the parameters, each once", "items")
     for row in rows:
         if None in row:
             raise TaskValidationError(f"line {rows.line_num} of the table has more cells than its head", "items")
-        items.append({name: value(name, cell) for name, cell in row.items() if cell})
-    return items
+        yield {name: value(name, cell) for name, cell in row.items() if cell}

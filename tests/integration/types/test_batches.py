@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -146,3 +147,44 @@ def test_command_creates_a_file_of_rows_when_a_template_is_named(owner: Owner, t
     assert (task.params["prompt"], task.params["seed"], task.params["steps"]) == ("a", 7, 4)
     unitask("templates", "delete", "house style")
     assert unitask("templates", "list", "-o", "json") == "[]\n"
+
+
+def test_place_ends_at_a_slash_and_links_lead_nowhere_when_a_list_is_fetched(
+    owner: Owner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    allowed, secret = tmp_path / "in", tmp_path / "in-secret"
+    for folder in (allowed, secret):
+        folder.mkdir()
+        (folder / "rows.jsonl").write_text('{"prompt": "a"}')
+        (folder / "a.png").write_bytes(b"x")
+    (allowed / "link.jsonl").symlink_to(secret / "rows.jsonl")
+    (allowed / "folder").symlink_to(secret)
+    monkeypatch.setenv("UNITASK_BATCH_URLS", f'["file://{allowed}"]')
+    get_settings.cache_clear()
+    assert fetch_items(f"file://{allowed}/rows.jsonl", "z_image_turbo") == [{"prompt": "a"}]
+    wrong = [f"file://{secret}/rows.jsonl", f"file://{allowed}/link.jsonl", f"file://{allowed}/folder/rows.jsonl"]
+    for url in [*wrong, f"file://{allowed}/rows.jsonl::file://{secret}/rows.jsonl"]:
+        with pytest.raises(TaskValidationError, match="UNITASK_BATCH_URLS"):
+            fetch_items(url, "z_image_turbo")
+    for pattern in (f"file://{secret}/*.png", f"file://{allowed}*/*.png", f"file://{allowed}/folder/*.png"):
+        with pytest.raises(TaskValidationError, match="UNITASK_BATCH_URLS"):
+            upload_folder(pattern, project_id=owner.project_id)
+
+
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.csv"])
+def test_memory_stays_small_when_a_list_has_millions_of_rows(tmp_path: Path, owner: Owner, name: str) -> None:
+    path = tmp_path / name
+    row = '{"prompt": "a"}' if name.endswith("jsonl") else "a,1"
+    with path.open("w") as file:
+        file.write("prompt,seed\n" if name.endswith("csv") else "")
+        file.writelines(f"{row}\n" for _ in range(3_000_000))
+    tracemalloc.start()
+    try:
+        with pytest.raises(TaskValidationError, match="more than 20000 rows"):
+            read_items(path, "z_image_turbo")
+        assert tracemalloc.get_traced_memory()[1] < 50_000_000
+    finally:
+        tracemalloc.stop()
+    path.write_text("x" * 3_000_000)
+    with pytest.raises(TaskValidationError, match="too long"):
+        read_items(path, "z_image_turbo")
