@@ -39,17 +39,19 @@ def find_user(name: str) -> UUID:
 
 
 @checked
-def ensure_project(user_id: UUID, name: Label, aspect_ratio: str | None = None) -> UUID:
-    """The user's project of that name, made if there is none yet."""
+def ensure_project(user_id: UUID, name: Label | None = None, aspect_ratio: str | None = None) -> UUID:
+    """Return the user's project of that name (without one: their oldest), made if there is none yet."""
     projects = tables.projects
-    own = (projects.c.user_id == user_id, projects.c.name == name)
+    own = [projects.c.user_id == user_id, *([projects.c.name == name] if name else [])]
     with database.transaction() as connection:
         connection.execute(
             sa.select(tables.users.c.id).where(tables.users.c.id == user_id).with_for_update(key_share=True)
         )
-        found: UUID | None = connection.scalar(sa.select(projects.c.id).where(*own).limit(1))
+        found: UUID | None = connection.scalar(
+            sa.select(projects.c.id).where(*own).order_by(projects.c.created_at).limit(1)
+        )
         if found is None:
-            made = sa.insert(projects).values(user_id=user_id, name=name, aspect_ratio=aspect_ratio)
+            made = sa.insert(projects).values(user_id=user_id, name=name or "default", aspect_ratio=aspect_ratio)
             found = connection.execute(made.returning(projects.c.id)).scalar_one()
     return found
 

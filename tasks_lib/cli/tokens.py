@@ -24,7 +24,9 @@ def create_token(
     user: Annotated[str, typer.Argument(help="name of the user; a new name makes a user with a first project")],
     block: Annotated[str, typer.Argument(help="with --block: name of the Secret block")] = secret_blocks.DEFAULT,
     label: Annotated[str, typer.Option(help="what it is for")] = "",
-    project: Annotated[str, typer.Option(help="name of the project to make sure of")] = "default",
+    project: Annotated[
+        str | None, typer.Option(help="name of a project, made if there is none; without it their oldest")
+    ] = None,
     scope: Annotated[list[str] | None, typer.Option(help="what it may do; repeat for several")] = None,
     days: Annotated[float | None, typer.Option(min=0, help="it expires after so many days")] = None,
     in_block: Annotated[
