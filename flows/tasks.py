@@ -26,6 +26,7 @@ from flows.names import named_after, typed_or
 from flows.requests import answering_flow, completed
 from tasks_lib.errors import TaskValidationError
 from tasks_lib.outcomes import TaskOutcome, outcome_of, row_of
+from tasks_lib.params.base import nearest
 from tasks_lib.secret_blocks import DEFAULT
 from tasks_lib.types.base import TaskType
 from tasks_lib.types.registry import task_types
@@ -119,6 +120,10 @@ def request_of(declared: TaskType[Any], given: Mapping[str, Any]) -> dict[str, A
     params = params_of(given) if request is not None else _asked_for(declared, params_of(given))
     apart = {REQUEST, "project_id", ADVANCED, *COMMON}
     flat = {name for name, value in given.items() if name not in apart and value is not None}
+    if unknown := sorted(flat - declared.params.model_fields.keys()) if request is not None else []:
+        near = nearest(unknown[0], [*COMMON, *declared.params.model_fields])
+        hint = f"; did you mean `{near}`?" if near else ""
+        raise TaskValidationError(f"`{unknown[0]}`: there is no such parameter{hint}", unknown[0])
     if request is not None and (twice := sorted(flat)):
         raise TaskValidationError(f"`{twice[0]}` is given beside `request`; it belongs into it", twice[0])
     if twice := sorted(flat & set(advanced or ())):
