@@ -241,14 +241,16 @@ async def close_flow_run(
 async def close_task_runs(
     client: PrefectClient, flow_run_id: UUID, message: str, states: Mapping[str, State[Any]]
 ) -> None:
-    """End the task runs that a flow run has left open: in the states that are given by their names, or as Crashed."""
-    left = await client.read_task_runs(
-        flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[flow_run_id])),
-        task_run_filter=TaskRunFilter(state=TaskRunFilterState(type=TaskRunFilterStateType(any_=OPEN))),
-    )
-    await asyncio.gather(
-        *(
-            client.set_task_run_state(item.id, states.get(item.name) or Crashed(message=message), force=True)
-            for item in left
-        )
-    )
+    """End the task runs that a flow run has left open, or in another state: as `states` says by name, or as Crashed."""
+    shown: list[TaskRun] = []
+    of_run = FlowRunFilter(id=FlowRunFilterId(any_=[flow_run_id]))
+    while page := await client.read_task_runs(flow_run_filter=of_run, limit=PAGE, offset=len(shown)):
+        shown += page
+
+    async def close(item: TaskRun) -> None:
+        state = states.get(item.name)
+        # Its host may have died between a cancel and a retry of its task: what had ended then is no longer so.
+        if item.state_type in OPEN or (state is not None and state.type != item.state_type):
+            await client.set_task_run_state(item.id, state or Crashed(message=message), force=True)
+
+    await asyncio.gather(*(close(item) for item in shown))
