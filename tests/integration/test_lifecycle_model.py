@@ -367,7 +367,9 @@ class Lifecycle(RuleBasedStateMachine):
     def report_with_an_old_lease(self, index: int) -> None:
         task = self.one(index)
         assert task is not None
-        old = {"p_task_id": task.id, "p_lease_id": task.lease_id - 1}
+        # Leases begin with 1; of a task that had at most one, the other is one that nobody was given.
+        other = task.lease_id - 1 if task.lease_id > 1 else task.lease_id + 1
+        old = {"p_task_id": task.id, "p_lease_id": other}
         complete = {"p_output_location": "stale.mp4", "p_result": "{}"}
         assert self.refused("complete_task", **old, **complete) is LeaseLostError
         assert self.refused("return_task", **old) is LeaseLostError

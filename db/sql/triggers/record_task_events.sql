@@ -17,8 +17,10 @@ BEGIN
     RETURN NULL;
 END $$;
 
+-- Without nested loops: the plan is kept for the session, and may have been made when a statement moved one task; a
+-- statement that moves thousands would then compare each of them with each.
 CREATE FUNCTION unitask.record_task_moved() RETURNS trigger
-LANGUAGE plpgsql AS $$
+LANGUAGE plpgsql SET enable_nestloop = off AS $$
 BEGIN
     INSERT INTO task_events (project_id, task_id, kind, data)
     SELECT n.project_id, n.id, lower(n.status), unitask.event_data(n::tasks)

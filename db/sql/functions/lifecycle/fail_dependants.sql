@@ -11,8 +11,10 @@ BEGIN
     FOR v_cause IN
         SELECT t.* FROM unnest(p_task_ids) WITH ORDINALITY e(id, place) JOIN tasks t USING (id)
         WHERE t.status IN ('Failed', 'Cancelled') AND EXISTS (
-            SELECT FROM task_dependencies d JOIN tasks w ON w.id = d.task_id
-            WHERE d.depends_on = t.id AND d.policy = 'fail' AND NOT d.settled AND w.status = 'Pending')
+            SELECT FROM task_dependencies d
+            WHERE d.depends_on = t.id AND d.policy = 'fail' AND NOT d.settled
+              -- By the id: a join may read all that is pending by an index, once for every row.
+              AND (SELECT w.status FROM tasks w WHERE w.id = d.task_id) = 'Pending')
         ORDER BY e.place
     LOOP
         v_falling := ARRAY(
@@ -20,8 +22,9 @@ BEGIN
                 SELECT v_cause.id
                 UNION
                 SELECT n.task_id FROM falling CROSS JOIN LATERAL (
-                    SELECT d.task_id FROM task_dependencies d JOIN tasks t ON t.id = d.task_id
-                    WHERE d.depends_on = falling.id AND d.policy = 'fail' AND NOT d.settled AND t.status = 'Pending'
+                    SELECT d.task_id FROM task_dependencies d
+                    WHERE d.depends_on = falling.id AND d.policy = 'fail' AND NOT d.settled
+                      AND (SELECT w.status FROM tasks w WHERE w.id = d.task_id) = 'Pending'
                     OFFSET 0  -- as in lock_dependants
                 ) n
             )

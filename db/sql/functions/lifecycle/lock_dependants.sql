@@ -12,8 +12,9 @@ BEGIN
                 SELECT id, status IN ('Failed', 'Cancelled') AS falls FROM tasks WHERE id = ANY (p_task_ids)
                 UNION
                 SELECT n.task_id, n.policy = 'fail' FROM waiting CROSS JOIN LATERAL (
-                    SELECT d.task_id, d.policy FROM task_dependencies d JOIN tasks t ON t.id = d.task_id
-                    WHERE d.depends_on = waiting.id AND NOT d.settled AND t.status = 'Pending'
+                    SELECT d.task_id, d.policy FROM task_dependencies d
+                    WHERE d.depends_on = waiting.id AND NOT d.settled
+                      AND (SELECT w.status FROM tasks w WHERE w.id = d.task_id) = 'Pending'
                     -- Keeps the lookup by index: a join would read the whole table at every step.
                     OFFSET 0
                 ) n WHERE waiting.falls OR waiting.id = ANY (p_task_ids)

@@ -2,16 +2,20 @@
 --
 -- Every function that ends a task takes its locks in this order, so that two members of one tree that end at once
 -- wait for each other instead of dead-locking (cancel walks down, settlement walks up).
+--
+-- No sequential scans, as in cancel_trees.
 CREATE FUNCTION unitask.lock_family(p_task_id uuid) RETURNS void
-LANGUAGE sql AS $$
-    WITH RECURSIVE family AS (
+LANGUAGE plpgsql SET enable_seqscan = off AS $$
+DECLARE
+    v_family uuid[] := '{}';
+    v_id uuid := p_task_id;
+BEGIN
+    WHILE v_id IS NOT NULL LOOP
+        v_family := v_id || v_family;
         -- parent_task_id never changes, so reading it before the lock is safe.
-        SELECT id, parent_task_id, 0 AS depth FROM tasks WHERE id = p_task_id
-        UNION ALL
-        SELECT t.id, t.parent_task_id, f.depth + 1 FROM family f JOIN tasks t ON t.id = f.parent_task_id
-    ),
-    locked AS (
-        SELECT t.id FROM family f JOIN tasks t USING (id) ORDER BY f.depth DESC FOR NO KEY UPDATE OF t
-    )
-    SELECT FROM locked
-$$;
+        SELECT parent_task_id INTO v_id FROM tasks WHERE id = v_id;
+    END LOOP;
+    FOREACH v_id IN ARRAY v_family LOOP
+        PERFORM FROM tasks WHERE id = v_id FOR NO KEY UPDATE;
+    END LOOP;
+END $$;

@@ -4,8 +4,9 @@
 -- The caller holds the locks of the tasks' families (lock_family). What ends together is settled together, so that the
 -- cost grows with the number of tasks: a row of the database that is changed a thousand times in one transaction, or a
 -- list that is copied at every step, would make it grow with the square.
+-- No sequential scans, as in cancel_trees.
 CREATE FUNCTION unitask.settle_dependants(p_task_ids uuid[]) RETURNS text[]
-LANGUAGE plpgsql AS $$
+LANGUAGE plpgsql SET enable_seqscan = off AS $$
 DECLARE
     v_ended uuid[] := p_task_ids;
     v_parents uuid[];
@@ -16,9 +17,9 @@ BEGIN
         v_ended := v_ended || unitask.fail_dependants(v_ended);
         WITH settled AS (
             UPDATE task_dependencies d SET settled = true
-            FROM tasks s, tasks t
-            WHERE d.depends_on = ANY (v_ended) AND NOT d.settled AND s.id = d.depends_on AND t.id = d.task_id
-              AND t.status = 'Pending' AND (s.status = 'Complete' OR d.policy = 'run_anyway')
+            WHERE d.depends_on = ANY (v_ended) AND NOT d.settled
+              AND (d.policy = 'run_anyway' OR (SELECT s.status FROM tasks s WHERE s.id = d.depends_on) = 'Complete')
+              AND (SELECT w.status FROM tasks w WHERE w.id = d.task_id) = 'Pending'
             RETURNING d.task_id
         ),
         moved AS (

@@ -23,8 +23,9 @@ BEGIN
 
     SELECT * INTO v_last FROM tasks t
     WHERE t.parent_task_id = p_task_id AND NOT EXISTS (
-        SELECT FROM task_dependencies d JOIN tasks s ON s.id = d.task_id
-        WHERE d.depends_on = t.id AND s.parent_task_id = p_task_id)
+        SELECT FROM task_dependencies d
+        WHERE d.depends_on = t.id
+          AND (SELECT s.parent_task_id FROM tasks s WHERE s.id = d.task_id) = p_task_id)
     ORDER BY t.created_at DESC LIMIT 1;
 
     UPDATE tasks
