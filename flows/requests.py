@@ -7,25 +7,32 @@ PREFECT_HOME (or in PREFECT_DEFAULT_RESULT_STORAGE_BLOCK), so that `state.result
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import inspect
 import time
 from collections.abc import Awaitable, Callable, Coroutine
+from datetime import UTC, datetime
 from typing import Any, Generic, ParamSpec, TypeVar
 from uuid import UUID
 
+import httpx
 from prefect import Flow, Task, get_client, runtime
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
+from prefect.exceptions import PrefectException
 from prefect.settings import PREFECT_LOCAL_STORAGE_PATH
-from prefect.states import Completed, Failed
+from prefect.states import Cancelled, Completed, Failed
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
+from flows import mending
+from flows.runs import CANCELLED
 from tasks_lib.deployment_client import ERROR_LABEL
 from tasks_lib.errors import TaskError
 from tasks_lib.masking import mask
 from tasks_lib.outcomes import TaskOutcome
 from tasks_lib.params.base import refusal
+from tasks_lib.queue import leases
 from tasks_lib.settings import get_settings
 
 P = ParamSpec("P")
@@ -67,9 +74,10 @@ def answering_flow(
     async def run(*args: Any, **given: Any) -> State[T]:
         everything = dict(zip(shown.parameters, args, strict=False)) | given
         try:
-            return await body({name: value for name, value in everything.items() if value is not _MISSING})
+            state = await body({name: value for name, value in everything.items() if value is not _MISSING})
         except TaskError as error:
             return await _refused(error)
+        return await _cancelled_meanwhile() or state
 
     run.__signature__ = shown  # type: ignore[attr-defined]
     return Flow(
@@ -117,6 +125,20 @@ def prune_answers() -> None:
     for path in folder.glob("*") if days else ():
         if path.is_file() and path.stat().st_mtime < oldest:
             path.unlink(missing_ok=True)
+
+
+async def _cancelled_meanwhile() -> State[Any] | None:
+    """Cancel what this run has made if somebody has cancelled the run, whose end would hide that from all others."""
+    try:
+        async with get_client() as client:
+            run = await client.read_flow_run(UUID(runtime.flow_run.id))
+    except (httpx.HTTPError, PrefectException):
+        return None
+    if run.state is None or run.state.type not in CANCELLED:
+        return None
+    age = datetime.now(UTC) - run.state.timestamp
+    await asyncio.to_thread(leases.cancel_of_run, run.id, mending.CANCELLED, max(age.total_seconds(), 0))
+    return Cancelled(message=mending.CANCELLED)
 
 
 async def _refused(error: TaskError) -> State[Any]:

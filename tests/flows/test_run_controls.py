@@ -206,7 +206,7 @@ def test_task_is_shown_again_when_its_run_is_deleted(platform: Platform) -> None
     run_id = until(lambda: (r := get_task(task_id).flow_run_id) != deleted and r, 20, "another run")
     assert wait_for_task(task_id, timeout=120).status == "Complete"
     settled(platform, run_id, "COMPLETED")
-    assert nodes(platform, run_id) == {"COMPLETED": 4}
+    until(lambda: nodes(platform, run_id) == {"COMPLETED": 4}, 20, "the last node")
 
 
 class Pictures:
@@ -262,7 +262,7 @@ def test_travel_goes_on_when_its_failed_run_is_tried_again_in_the_ui(
     settled(platform, run_id, "COMPLETED")
     assert {task.id for task in list_tasks(task_type=TRAVEL, limit=1000)} - before == {task_id}
     assert str(get_task(task_id).flow_run_id) == run_id
-    assert nodes(platform, run_id) == {"COMPLETED": 4}
+    until(lambda: nodes(platform, run_id) == {"COMPLETED": 4}, 20, "the last node")
     names = states_of(platform, run_id)
     after = names[names.index("AwaitingRetry") :]
     assert set(after) <= {"AwaitingRetry", "Pending", "Submitting", "InfrastructurePending", "Running", "Completed"}
@@ -314,7 +314,7 @@ def test_run_goes_on_at_another_host_when_its_process_is_asked_to_end(platform: 
     settled(platform, run_id, "COMPLETED")
     assert str(get_task(task.id).flow_run_id) == run_id
     assert not {"Crashed", "Failed", "Cancelled"} & set(states_of(platform, run_id))
-    assert nodes(platform, run_id) == {"COMPLETED": 4}
+    until(lambda: nodes(platform, run_id) == {"COMPLETED": 4}, 20, "the last node")
     history = platform.api.get("/flow_run_states/", params={"flow_run_id": run_id}).json()
     assert "its host ends; another worker goes on" in [state["message"] for state in history]
 
