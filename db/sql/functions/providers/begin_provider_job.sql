@@ -35,7 +35,7 @@ BEGIN
     PERFORM unitask.lock_guard('provider ' || v_account);
     v_wait := unitask.provider_wait(v_account, p_concurrency, p_per_minute);
     IF v_wait > 0 THEN
-        RETURN QUERY SELECT NULL::uuid, NULL, p_provider, v_account, NULL, p_model, NULL, NULL, 0::double precision,
+        RETURN QUERY SELECT NULL::uuid, NULL, p_provider::text, v_account, NULL, p_model::text, NULL, NULL, 0::double precision,
             false, v_wait;
         RETURN;
     END IF;
