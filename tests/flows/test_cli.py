@@ -20,7 +20,8 @@ def unitask(*arguments: str, **environment: str) -> subprocess.CompletedProcess[
     """Run the command as a user does."""
     return subprocess.run(
         [UNITASK, *arguments],
-        env={**os.environ, **environment},
+        # Wide, whatever the width of who runs the tests.
+        env={**os.environ, "COLUMNS": "400", **environment},
         capture_output=True,
         text=True,
         timeout=120,
