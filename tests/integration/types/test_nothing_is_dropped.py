@@ -1,6 +1,6 @@
 """Whatever a request sets by name changes what is made or where it goes, or the result has a note that names it.
 
-The fields are those of all declared types, so a new one is covered, and fails here until somebody follows it or says why not.
+The fields are those of all declared types: a new one fails here until somebody follows it or says why not.
 """
 
 from __future__ import annotations
