@@ -25,7 +25,7 @@ def test_all_travels_finish_when_fifty_share_one_gpu_slot(platform: Platform) ->
 # The api worker's successor takes a while to start, and the travel must not be over before.
 @pytest.mark.parametrize(("run_type", "images"), [("gpu", 4), ("api", 14)])
 def test_video_comes_out_once_when_a_worker_is_killed(platform: Platform, run_type: str, images: int) -> None:
-    task_id = platform.create(images, 384, segment_frames=81)
+    task_id = platform.create(images, 512, slow=run_type == "api", segment_frames=81)
     until(lambda: "Processing" in _children(task_id).values(), what="the start of a segment")
     run_before = until(lambda: get_task(task_id).flow_run_id, what="the run of the travel")
     pid = platform.worker_pid(run_type)
